@@ -1,0 +1,23 @@
+"""Where backups go: one file per kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blocks.destinations.base import Destination, Upload
+from blocks.destinations.local import LocalDestination
+from blocks.loading import find, load
+from vault.store import is_path
+
+DESTINATIONS: dict[str, type[Destination]] = {"local-destination": LocalDestination}
+"""Every kind, by its block type's slug."""
+
+
+def destination_from(text: str) -> Destination:
+    """What *text* means: a path (with a ``/`` at its beginning, or after dots or ``~``), else a saved destination."""
+    if is_path(text):
+        return LocalDestination(root=Path(text).expanduser().absolute())
+    return load(find(text, DESTINATIONS, "destination"), Destination)  # type: ignore[type-abstract]
+
+
+__all__ = ["DESTINATIONS", "Destination", "LocalDestination", "Upload", "destination_from"]

@@ -1,0 +1,69 @@
+"""The ``backups`` command: thin, one file per noun. Prefect is imported only where it is needed."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App, CycloptsError
+
+from cli import keys, lists, nouns, restore, run, up
+from cli.demo import demo
+from cli.output import note
+from vault.errors import BackupError, ConfigError, printable
+
+_HELP = """Backups of databases and files: proven, encrypted, restorable without us.
+
+Start with: backups demo
+
+Every command has --help. --debug shows a traceback when something fails.
+"""
+
+app = App(name="backups", help=_HELP, help_format="plaintext", version_flags=[])
+app.command(demo)
+app.command(run.run)
+app.command(lists.list_backups, name="list")
+app.command(lists.show)
+app.command(restore.restore)
+app.command(nouns.source_app)
+app.command(nouns.app_app)
+app.command(nouns.destination_app)
+app.command(keys.keys_app)
+app.command(up.up)
+
+
+def main() -> None:
+    """Run the command line; exit 0 for success only, 1 when it failed, 2 for bad usage."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        sys.exit(_run(arguments))
+    except BackupError as error:
+        if debug:
+            raise
+        _say(error)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        note("backups: interrupted; nothing that was complete is lost")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        note(f"backups: {type(error).__name__}: {printable(str(error))[:500]}")
+        note("  This is not an error we expected. Run it again with --debug, and report what it shows.")
+        sys.exit(1)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise ConfigError(printable(str(error).strip()), "See `backups --help`.") from error
+    return code if isinstance(code, int) else 0
+
+
+def _say(error: BackupError) -> None:
+    note(f"backups: {error.message}")
+    for line in error.remedy.splitlines():
+        note(f"  {line}")

@@ -1,0 +1,163 @@
+"""Which Prefect API a command talks to: a configured one, that of ``backups up``, or Prefect's embedded one.
+
+The embedded API is Prefect's own (ephemeral, SQLite), started by us instead of by its client: at once, while
+Prefect is still being imported; tied to our life, so that a killed command leaves no server behind; and closed
+to other users of this machine by a password made for this one command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cli.output import note
+from vault.errors import BackupError
+
+START_TIMEOUT = 120.0
+"""Seconds for the embedded API to answer; a first start migrates its database (28 s on 2 cores)."""
+_QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+}
+
+
+def prefect_home() -> Path:
+    """Where Prefect keeps its database and profiles."""
+    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+
+
+def configured_url() -> str | None:
+    """The API url from the environment or from Prefect's active profile."""
+    url = os.environ.get("PREFECT_API_URL")
+    if url:
+        return url
+    try:
+        profiles = tomllib.loads((prefect_home() / "profiles.toml").read_text())
+    except (OSError, tomllib.TOMLDecodeError):
+        return None
+    name = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
+    profile = profiles.get("profiles", {}).get(name, {})
+    found = profile.get("PREFECT_API_URL")
+    return str(found) if found else None
+
+
+def up_file() -> Path:
+    """Where a running ``backups up`` says how to reach it (0600: it holds the API's password)."""
+    return prefect_home() / "backups" / "up.json"
+
+
+def running_up() -> dict[str, str] | None:
+    """The environment of a running ``backups up``, None where there is none."""
+    try:
+        found = json.loads(up_file().read_text())
+        os.kill(int(found["pid"]), 0)
+        environment = {str(key): str(value) for key, value in found["environment"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return environment if _answers(environment["PREFECT_API_URL"]) else None
+
+
+def server_known() -> bool:
+    """Whether a server is set or up, so that nothing has to be started."""
+    return configured_url() is not None or running_up() is not None
+
+
+@contextmanager
+def prefect_api() -> Iterator[None]:
+    """Within, Prefect's client has an API to talk to."""
+    os.environ.update({key: os.environ.get(key, value) for key, value in _QUIET.items()})
+    if configured_url() is not None:
+        yield
+        return
+    environment = running_up()
+    if environment is not None:
+        os.environ.update(environment)
+        yield
+        return
+    with _embedded():
+        yield
+
+
+@contextmanager
+def _embedded() -> Iterator[None]:
+    if not (prefect_home() / "prefect.db").exists():
+        note("Setting up Prefect's database; this is needed once and takes about half a minute.")
+    port, password = free_port(), f"backups:{secrets.token_hex(16)}"
+    own = {"PREFECT_API_AUTH_STRING": password, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    server = start_server(port, {**own, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"})
+    os.environ.update(own)
+    try:
+        import blocks  # noqa: F401 - takes as long as the server's start: side by side
+
+        wait_until_healthy(own["PREFECT_API_URL"], server)
+        yield
+    finally:
+        server.kill()  # SQLite is durable without a farewell, which would take seconds
+        server.wait()
+
+
+def start_server(port: int, extra: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A Prefect API server on 127.0.0.1, ended with us; what it says goes to ``backups/server.log``."""
+    log = prefect_home() / "backups" / "server.log"
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    environment = {**os.environ, **_QUIET, **extra, "PREFECT__SERVER_FINAL": "1"}
+    environment.pop("PREFECT_API_URL", None)
+    if "PREFECT_API_AUTH_STRING" in extra:
+        environment["PREFECT_SERVER_API_AUTH_STRING"] = extra["PREFECT_API_AUTH_STRING"]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning", "--lifespan", "on"]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*_tied(), *command, *options],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd="/",
+        )
+
+
+def _tied() -> list[str]:
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until_healthy(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Return when the API answers; ``BackupError`` when it ends or does not come."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while not _answers(url):
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise BackupError(
+                "Prefect's API did not start", f"See {prefect_home() / 'backups' / 'server.log'} for its reason."
+            )
+        time.sleep(0.05)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:  # noqa: S310 - our own http url
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

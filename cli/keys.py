@@ -1,0 +1,102 @@
+"""``backups keys``: age identities for encryption, and the keys that sign records."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from cli.api import prefect_api
+from cli.output import note, show_json
+from vault.errors import ConfigError
+
+keys_app = App(name="keys", help="Keys: age identities, and the key that signs records.", version_flags=[])
+Flag = Parameter(negative="")
+
+
+@keys_app.command
+def generate(*, output: Path | None = None, json: Annotated[bool, Flag] = False) -> None:
+    """Make an age identity. It is shown once and stored nowhere: keep it where this machine is not.
+
+    Example: backups keys generate --output shop.key
+
+    Parameters
+    ----------
+    output
+        Write the identity to this new file (0600) instead of showing it.
+    json
+        Print one JSON object.
+    """
+    from vault.codec import generate_identity
+
+    identity, recipient = generate_identity()
+    if output is not None:
+        _write_new(output, f"# recipient: {recipient}\n{identity}\n")
+    if json:
+        show_json({"recipient": recipient, **({"file": str(output)} if output else {"identity": identity})})
+        return
+    if output is None:
+        print(f"# recipient: {recipient}\n{identity}")
+        note("Store these two lines in a file off this machine. Without it nobody can restore what is encrypted to it.")
+    else:
+        print(recipient)
+        note(f"The identity lies in {output}. Move it off this machine: without it nobody can restore.")
+    note(f"Encrypt with: backups run APP --encrypt-to {recipient}")
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        with open(path, "x", opener=_private) as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise ConfigError(f"{path} exists; a key is never overwritten", "Name another file.") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+@keys_app.command
+def show(*, json: Annotated[bool, Flag] = False) -> None:
+    """Show the id of the key that signs this installation's records. Note it down: a new machine asks for it.
+
+    Example: backups keys show
+
+    Parameters
+    ----------
+    json
+        Print one JSON object.
+    """
+    with prefect_api():
+        from blocks.signing_key import keyring
+        from vault.signing import key_id
+
+        public_key = keyring().signer.public_key
+    if json:
+        show_json({"id": key_id(public_key), "public_key": public_key})
+    else:
+        print(key_id(public_key))
+
+
+@keys_app.command
+def trust(public_key: str, /) -> None:
+    """Believe the records that another installation signed, for good.
+
+    Example: backups keys trust PUBLIC_KEY
+
+    Parameters
+    ----------
+    public_key
+        Its public key, 64 hex digits, as `backups keys show --json` prints it there.
+    """
+    from vault import known_signers
+
+    if not re.fullmatch(r"[0-9a-f]{64}", public_key):
+        raise ConfigError("that is no public key", "It has 64 hex digits; see `backups keys show --json`.")
+    known_signers.add(known_signers.default_path(), public_key)
+    note("Trusted on this machine.")

@@ -1,0 +1,212 @@
+"""``backups list`` and ``backups show``: what lies at the destinations, and which runs failed or still run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from cli.api import prefect_api
+from cli.output import human, note, show_json, show_table
+from vault.errors import BackupError, ConfigError
+from vault.store import check_name, is_path
+
+if TYPE_CHECKING:
+    from blocks.destinations import Destination
+    from vault.catalog import History
+    from vault.signing import Trust
+
+_HEADS = ("ID", "APP", "TIME (UTC)", "TYPE", "SIZE", "DESTINATION", "STATUS")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the list."""
+
+    id: str
+    app: str
+    time: str
+    type: str
+    size: int | None
+    destination: str
+    status: str
+    verified: str | None = None
+    detail: str = ""
+
+    def cells(self) -> tuple[str, ...]:
+        """For the table."""
+        size = human(self.size) if self.size is not None else "-"
+        status = f"verified ({self.verified})" if self.verified else self.status
+        return self.id, self.app, self.time, self.type, size, self.destination, status
+
+
+def list_backups(
+    app: Annotated[str | None, Parameter(name="APP")] = None,
+    /,
+    *,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    trust: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """List backups, oldest first; failed and running runs too.
+
+    Example: backups list shop --from /mnt/backups
+
+    Parameters
+    ----------
+    app
+        Only those of this app.
+    from_
+        Only this destination: a saved one, or a path (then no Prefect API is needed, and no runs are shown).
+    trust
+        The id of a signing key to believe besides those that this machine knows.
+    json
+        Print one JSON array.
+    """
+    if app is not None:
+        check_name(app, "app")
+    with _api_for(from_):
+        doors = _doors(from_)
+        believed = _trust(from_, trust or [])
+        rows, failed = [], []
+        for name, door in doors.items():
+            try:
+                rows += _rows_at(name, _histories(door, app, believed))
+            except BackupError as error:
+                failed.append(error)
+                note(f"backups: destination {name}: {error.message}")
+        if from_ is None:
+            from cli.runs import unfinished_runs
+
+            rows += unfinished_runs(app, {row.id for row in rows})
+    rows.sort(key=lambda row: (row.time, row.id))
+    if json:
+        show_json([vars(row) for row in rows])
+    elif rows:
+        show_table(_HEADS, [row.cells() for row in rows])
+    else:
+        note("There are no backups here yet.")
+    for row in rows:
+        if row.detail and not json:
+            note(f"{row.id}: {row.detail}")
+    if failed:
+        raise BackupError(f"{len(failed)} of {len(doors)} destinations could not be listed")
+    return 0
+
+
+def show(
+    id: Annotated[str, Parameter(name="ID")],
+    /,
+    *,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    trust: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Show the record of a backup: what is in it, how it was proven, and how to restore it with standard tools.
+
+    Example: backups show 20261123T030000Z-full-3f9a2c
+
+    Parameters
+    ----------
+    id
+        The backup's id, or the beginning or the last six digits of one.
+    from_
+        Only this destination: a saved one, or a path.
+    trust
+        The id of a signing key to believe besides those that this machine knows.
+    json
+        Print the record as JSON.
+    """
+    with _api_for(from_):
+        believed = _trust(from_, trust or [])
+        found: dict[str, dict[str, Any]] = {}
+        for name, door in _doors(from_).items():
+            for history in _histories(door, None, believed):
+                if any(id in (record.id, record.id[-6:]) or record.id.startswith(id) for record in history.records):
+                    found[name] = history.find(id).model_dump(mode="json")
+                elif any(id in damaged.key for damaged in history.damaged):
+                    history.find(id)
+    if not found:
+        raise ConfigError(f"no destination has a backup {id!r}", "See `backups list`.")
+    if json:
+        show_json(found if len(found) > 1 else next(iter(found.values())))
+    else:
+        for name, record in found.items():
+            _print_record(name, record)
+    return 0
+
+
+def _print_record(destination: str, record: dict[str, Any]) -> None:
+    print(f"{record['id']}  app {record['app']}, at {destination}")
+    print(f"  {record['created_at']} to {record['completed_at']}")
+    for artifact in record["artifacts"]:
+        ratio = f"{human(artifact['plain_size'])} -> {human(artifact['size'])}"
+        print(f"  {artifact['source']} ({artifact['kind']}): {ratio}, verified by {artifact['verified']}")
+        print(f"    file      {artifact['key']}")
+        print(f"    sha256    {artifact['sha256']}")
+        print(f"    made by   {artifact['tool']}")
+        if artifact["recipients"]:
+            print(f"    encrypted to {', '.join(artifact['recipients'])}")
+        for warning in artifact["warnings"]:
+            print(f"    warning   {warning}")
+        print(f"    restore   {artifact['restore_with']}")
+
+
+def _api_for(from_: str | None) -> Any:
+    if from_ is not None and is_path(from_):
+        return nullcontext()
+    return prefect_api()
+
+
+def _doors(from_: str | None) -> dict[str, Destination]:
+    from blocks.app import load_destinations
+    from blocks.destinations import DESTINATIONS, destination_from
+    from blocks.loading import saved
+
+    if from_ is not None:
+        return {from_: destination_from(from_)}
+    refs = saved(DESTINATIONS)
+    return load_destinations(refs) if refs else {}
+
+
+def _trust(from_: str | None, key_ids: list[str]) -> Trust:
+    from blocks.signing_key import keyring, known_trust
+    from vault.signing import Trust
+
+    if from_ is not None and is_path(from_):
+        return known_trust(tuple(key_ids))
+    return Trust(keyring().trust.public_keys, frozenset(key_ids))
+
+
+def _histories(door: Destination, app: str | None, trust: Trust) -> Iterable[History]:
+    from vault.catalog import Catalog, read_all
+
+    if app is None:
+        return read_all(door, trust).values()
+    return [Catalog(door, app, trust).history()]
+
+
+def _rows_at(destination: str, histories: Iterable[History]) -> list[Row]:
+    rows = []
+    for history in histories:
+        for r in history.records:
+            rows.append(Row(r.id, r.app, r.created_at, r.type, r.size, destination, "success", r.verified))
+        for damaged in history.damaged:
+            backup_id = damaged.backup_id
+            time = backup_id.created_at.strftime("%Y-%m-%dT%H:%M:%SZ") if backup_id else ""
+            rows.append(
+                Row(
+                    str(backup_id or damaged.key),
+                    history.app,
+                    time,
+                    backup_id.type if backup_id else "?",
+                    None,
+                    destination,
+                    damaged.status,
+                    detail=damaged.detail,
+                )
+            )
+    return rows

@@ -1,0 +1,126 @@
+"""``backups up``: Prefect's server with its UI, and a worker, in one command that ends all of it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+from cli.api import free_port, prefect_home, running_up, start_server, up_file, wait_until_healthy
+from cli.output import note
+from vault.errors import BackupError, ConfigError
+
+POOL = "backups"
+_POLL_SECONDS = "2"
+
+
+class _Stop(Exception):
+    pass
+
+
+def up(*, port: int = 4200) -> int:
+    """Run Prefect's server with its UI, and a worker, on 127.0.0.1. Ctrl-C ends all of it.
+
+    Example: backups up
+
+    Parameters
+    ----------
+    port
+        The server's port; 0 takes a free one.
+    """
+    if running_up() is not None:
+        raise ConfigError("`backups up` is running already", f"See {up_file()}.")
+    if os.environ.get("PREFECT_API_URL"):
+        raise ConfigError(
+            "PREFECT_API_URL is set: a server exists already", "Start a worker for it: prefect worker start -p backups"
+        )
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    port = port or free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    environment = {"PREFECT_API_URL": url}
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        note("Starting Prefect's server …")
+        children.append(start_server(port, {"PREFECT_UI_API_URL": url}))
+        wait_until_healthy(url, children[0])
+        os.environ.update(environment)
+        _register()
+        children.append(_start_worker())
+        _announce(environment)
+        note(f"Prefect's UI: http://127.0.0.1:{port}   Worker: pool {POOL}   Ctrl-C ends both.")
+        _wait_for_one(children)
+    except _Stop:
+        note("Stopping …")
+    finally:
+        up_file().unlink(missing_ok=True)
+        for child in reversed(children):
+            _end(child)
+    return 0
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise _Stop
+
+
+def _register() -> None:
+    from deployments.register import register_blocks, register_deployments, register_pool
+
+    register_blocks()
+    register_pool(POOL)
+    register_deployments(POOL)
+
+
+def _start_worker() -> subprocess.Popen[bytes]:
+    log = prefect_home() / "backups" / "worker.log"
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    setpriv = shutil.which("setpriv")
+    tied = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*tied, *command],
+            env={**os.environ, "PREFECT_WORKER_QUERY_SECONDS": _POLL_SECONDS},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd=Path(__file__).parent.parent,
+        )
+
+
+def _announce(environment: dict[str, str]) -> None:
+    text = json.dumps({"pid": os.getpid(), "environment": environment})
+    path = up_file()
+    path.unlink(missing_ok=True)
+    with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(text)
+
+
+def _wait_for_one(children: list[subprocess.Popen[bytes]]) -> None:
+    """Until a child ends by itself, which is a failure, or a signal asks for the end."""
+    pid, status = os.wait()
+    for child, name in zip(children, ("server", "worker"), strict=True):
+        if child.pid == pid:
+            child.returncode = os.waitstatus_to_exitcode(status)
+            raise BackupError(
+                f"Prefect's {name} ended with exit code {child.returncode}",
+                f"See {prefect_home() / 'backups' / f'{name}.log'}.",
+            )
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is not None:
+        return
+    os.killpg(child.pid, signal.SIGTERM)
+    try:
+        child.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()

@@ -1,0 +1,51 @@
+"""Register with Prefect what the flows need there: blocks, the work pool, deployments. Idempotent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect.blocks.core import Block
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.flows import Flow
+
+import blocks
+from flows.backup import backup
+from flows.restore import restore
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def register_blocks() -> None:
+    """Every block type of this project, so that Prefect's UI has its form."""
+    for name in blocks.__all__:
+        kind = getattr(blocks, name)
+        if issubclass(kind, Block):
+            kind.register_type_and_schema()
+
+
+def register_pool(name: str) -> None:
+    """A process work pool. Its children's output is not streamed: a worker that dies must not fail their runs."""
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    template["variables"]["properties"]["stream_output"]["default"] = False
+    with get_client(sync_client=True) as client:
+        try:
+            client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
+        except ObjectAlreadyExists:
+            return
+
+
+def register_deployments(pool: str) -> None:
+    """``backup/on-demand`` and ``restore/on-demand``, run from this checkout."""
+    for flow, entrypoint in ((backup, "flows/backup.py:backup"), (restore, "flows/restore.py:restore")):
+        _deploy(flow, entrypoint, pool)
+
+
+def _deploy(flow: Flow[..., object], entrypoint: str, pool: str) -> None:
+    found = flow.from_source(source=str(_ROOT), entrypoint=entrypoint)
+    found.deploy(  # type: ignore[union-attr]
+        name="on-demand", work_pool_name=pool, build=False, push=False, print_next_steps=False, tags=["backups"]
+    )

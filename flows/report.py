@@ -1,0 +1,196 @@
+"""What a run says of itself: its name and artifacts in Prefect, its result, and the text of its failure.
+
+Prefect is told what it can be told: where its API is gone, the backup goes on (O02).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prefect import runtime
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+
+from tasks.progress import Progress
+from tasks.run import Run
+from vault.errors import BackupError
+from vault.record import BackupRecord, utc
+
+_BEAT = 2.0  # seconds between two updates of the progress artifact
+_LOG = logging.getLogger("prefect.backups")
+
+
+@dataclass(frozen=True)
+class Landing:
+    """How one destination ended: *error* is empty where the backup is committed there."""
+
+    name: str
+    location: str
+    record: BackupRecord | None
+    error: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "name": self.name,
+            "location": self.location,
+            "status": "committed" if self.record else "failed",
+            "verified": self.record.verified if self.record else None,
+            "error": self.error or None,
+        }
+
+
+@dataclass(frozen=True)
+class BackupResult:
+    """How a backup ended, destination by destination."""
+
+    id: str
+    app: str
+    type: str
+    started_at: str
+    seconds: float
+    destinations: tuple[Landing, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def record(self) -> BackupRecord | None:
+        """A record of what was committed, the same but for how and how fast it got there."""
+        return next((landing.record for landing in self.destinations if landing.record), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``: one object with ``id``, ``artifacts`` and ``destinations``."""
+        artifacts = self.record.model_dump(mode="json")["artifacts"] if self.record else []
+        own = {key: value for key, value in asdict(self).items() if key != "destinations"}
+        return {
+            **own,
+            "artifacts": artifacts,
+            "destinations": [landing.as_json() for landing in self.destinations],
+        }
+
+
+class BackupFailed(BackupError):
+    """One destination or all of them failed; what could be committed is committed and kept."""
+
+    def __init__(self, result: BackupResult) -> None:
+        failed = [landing for landing in result.destinations if landing.error]
+        good = [landing.name for landing in result.destinations if landing.record]
+        lines = "; ".join(f"{landing.name}: {landing.error.splitlines()[0]}" for landing in failed)
+        kept = f"committed at {', '.join(good)}; " if good else ""
+        remedies = {line for landing in failed for line in landing.error.splitlines()[1:]}
+        super().__init__(f"backup {result.id} of {result.app}: {kept}failed at {lines}", " ".join(sorted(remedies)))
+        self.result = result
+
+    def __reduce__(self) -> tuple[type[BackupFailed], tuple[BackupResult]]:
+        return type(self), (self.result,)
+
+
+def outcome(run: Run, committed: dict[str, BackupRecord]) -> BackupResult:
+    """The result of *run* as it stands now."""
+    landings = tuple(
+        Landing(
+            name,
+            place.location,
+            committed.get(name),
+            _one_error(run.failures[name]) if name in run.failures else "",
+        )
+        for name, place in run.destinations.items()
+    )
+    warnings = [*run.warnings]
+    record = next(iter(committed.values()), None)
+    if record is not None:
+        warnings += [f"{a.source}: {warning}" for a in record.artifacts for warning in a.warnings]
+    return BackupResult(
+        id=str(run.id),
+        app=run.app,
+        type=run.id.type,
+        started_at=utc(run.id.created_at),
+        seconds=round(run.progress.now.seconds, 1),
+        destinations=landings,
+        warnings=tuple(warnings),
+    )
+
+
+def _one_error(error: BaseException) -> str:
+    return str(error) if isinstance(error, BackupError) else f"{type(error).__name__}: {error}"
+
+
+def best_effort(tell: Callable[[], Any]) -> Any:
+    """Tell Prefect something; a failure to do so is logged, and is no failure of the backup."""
+    try:
+        return tell()
+    except Exception as error:  # noqa: BLE001 - whatever an API client raises: the records are the truth
+        _LOG.warning("Prefect could not be told: %s", error)
+        return None
+
+
+def announce(run: Run) -> None:
+    """Name the flow run after app, type and id."""
+    best_effort(lambda: _rename(f"{run.app} {run.id.type} {run.id}"))
+
+
+def _rename(name: str) -> None:
+    flow_run = runtime.flow_run.id
+    if flow_run:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(flow_run, name=name)
+
+
+def publish(result: BackupResult) -> None:
+    """The table artifact: a row for each artifact at each destination."""
+    rows = [row for landing in result.destinations for row in _rows(landing)]
+    best_effort(
+        lambda: create_table_artifact(
+            key=f"backup-{result.app}", table=rows, description=f"Backup `{result.id}` of {result.app}"
+        )
+    )
+
+
+def _rows(landing: Landing) -> list[dict[str, Any]]:
+    if landing.record is None:
+        return [{"destination": landing.name, "artifact": "", "verified": "", "error": landing.error}]
+    return [
+        {
+            "destination": landing.name,
+            "artifact": artifact.key,
+            "size": artifact.size,
+            "ratio": round(artifact.size / artifact.plain_size, 3) if artifact.plain_size else None,
+            "sha256": artifact.sha256,
+            "verified": artifact.verified,
+            **{f"{stage} s": seconds for stage, seconds in artifact.seconds.items()},
+            "warnings": len(artifact.warnings),
+        }
+        for artifact in landing.record.artifacts
+    ]
+
+
+@contextmanager
+def showing(progress: Progress) -> Iterator[None]:
+    """While a backup runs, keep its progress artifact in Prefect up to date."""
+    artifact = best_effort(lambda: create_progress_artifact(0.0, description=f"Backup of {progress.now.title}"))
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(_BEAT):
+            best_effort(lambda: update_progress_artifact(artifact, _percent(progress)))
+
+    thread = threading.Thread(target=beat, name="progress", daemon=True)
+    if artifact is not None:
+        thread.start()
+    try:
+        yield
+        if artifact is not None:
+            ended.set()
+            thread.join()
+            best_effort(lambda: update_progress_artifact(artifact, 100.0))
+    finally:
+        ended.set()
+
+
+def _percent(progress: Progress) -> float:
+    now = progress.now
+    return min(99.0, 100.0 * now.done / now.expected) if now.expected else 0.0

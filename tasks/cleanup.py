@@ -1,0 +1,41 @@
+"""Cleanup: whatever happened, leave nothing behind but committed backups."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect import task
+
+from tasks.policy import ONCE
+from tasks.run import Run
+from vault.catalog import Catalog
+from vault.errors import BackupError
+from vault.milestone import milestone
+
+
+def clean_up(run: Run, committed: frozenset[str]) -> list[str]:
+    """Remove the run's directory, and its artifacts where no record was written. Returns what could not be.
+
+    Idempotent. It never raises: what it leaves is invisible garbage that the next run or the grace removes.
+    """
+    problems: list[str] = []
+    milestone("cleanup:begun")
+    for name in set(run.destinations) - committed:
+        try:
+            if run.keys:  # a record whose commit only seemed to fail goes first (law 3)
+                Catalog(run.destinations[name], run.app, run.keyring.trust).remove(run.id)
+        except BackupError as error:
+            problems.append(f"parts of {run.id} may be left at {name}: {error.message}")
+    try:
+        run.workspace.remove()
+    except BackupError as error:
+        problems.append(error.message)
+    for problem in problems:
+        logging.getLogger("prefect.backups").warning("%s", problem)
+    return problems
+
+
+@task(name="cleanup", **ONCE)
+def cleanup(run: Run, committed: frozenset[str]) -> list[str]:
+    """See ``clean_up``."""
+    return clean_up(run, committed)

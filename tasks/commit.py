@@ -1,0 +1,37 @@
+"""Commit: write the record, last of all: from then on the backup exists at that destination."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from prefect import task
+
+from tasks.policy import STEP
+from tasks.run import Run
+from vault.catalog import Catalog
+from vault.milestone import milestone
+from vault.record import Artifact, BackupRecord, utc
+
+
+def commit_record(run: Run, destination: str, artifacts: tuple[Artifact, ...]) -> BackupRecord:
+    """The record as it lies at *destination*; writing the same one again is no error (O04)."""
+    record = BackupRecord(
+        id=str(run.id),
+        app=run.app,
+        type=run.id.type,
+        created_at=utc(run.id.created_at),
+        completed_at=utc(max(datetime.now(UTC), run.id.created_at)),
+        producer=run.producer,
+        artifacts=artifacts,
+    )
+    milestone("commit:before")
+    catalog = Catalog(run.destinations[destination], run.app, run.keyring.trust)
+    catalog.commit(record, run.keyring.signer)
+    milestone("commit:done")
+    return record
+
+
+@task(name="commit", task_run_name="commit at {destination}", **STEP)
+def commit(run: Run, destination: str, artifacts: tuple[Artifact, ...]) -> BackupRecord:
+    """See ``commit_record``."""
+    return commit_record(run, destination, artifacts)

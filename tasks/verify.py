@@ -1,0 +1,54 @@
+"""Verify: prove what the destination holds, by its own digest or by reading it back (law 7)."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import BinaryIO
+
+from prefect import task
+
+from blocks.destinations.base import Destination
+from tasks.policy import STEP
+from tasks.run import Sum, Transfer
+from vault.errors import ReadBackMismatch
+from vault.milestone import milestone
+from vault.record import Verification
+
+_BLOCK = 1024 * 1024
+
+
+def verify_object(store: Destination, key: str, expected: Sum) -> Verification:
+    """How the copy under *key* was proven to be *expected*; ``ReadBackMismatch`` where it is not."""
+    digest = store.digest(key)
+    if digest is not None:
+        found, how = Sum(store.stat(key).size, digest.value), "server-digest"
+    else:
+        with store.open(key) as stream:
+            found, how = sum_of(stream), "read-back"
+    if found != expected:
+        raise ReadBackMismatch(
+            f"{store.location} holds {found.size} bytes with SHA-256 {found.sha256[:16]}… as {key};"
+            f" sent were {expected.size} bytes with {expected.sha256[:16]}…",
+            "Test that destination: its disk, memory or network changes data.",
+        )
+    return "server-digest" if how == "server-digest" else "read-back"
+
+
+def sum_of(stream: BinaryIO) -> Sum:
+    """Size and digest of what *stream* gives."""
+    digest, size = hashlib.sha256(), 0
+    buffer = bytearray(_BLOCK)
+    view = memoryview(buffer)
+    while count := stream.readinto(buffer):  # type: ignore[attr-defined]
+        digest.update(view[:count])
+        size += count
+    return Sum(size, digest.hexdigest())
+
+
+@task(name="verify", task_run_name="verify {transfer.source} at {destination}", **STEP)
+def verify(transfer: Transfer, destination: str, expected: Sum) -> Verification:
+    """See ``verify_object``."""
+    with transfer.timed(f"verify {destination}"):
+        how = verify_object(transfer.run.destinations[destination], transfer.key, expected)
+    milestone("verify:done")
+    return how

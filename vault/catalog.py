@@ -1,0 +1,223 @@
+"""The commit protocol over a store: the only writer and reader of records.
+
+A backup exists at a store if and only if its record does (law 1); records are written last and deleted first
+(law 3). Whatever does not parse, is not signed by a key we trust, or whose artifacts do not fit is shown as
+damaged, never counted and never deleted (law 4).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from vault.errors import (
+    BadRecord,
+    ConfigError,
+    Corrupt,
+    IntegrityError,
+    NotFound,
+    Transient,
+    printable,
+)
+from vault.record import (
+    MAX_RECORD_BYTES,
+    BackupId,
+    BackupRecord,
+    backup_of,
+    record_key,
+    seal,
+    unseal,
+)
+from vault.signing import Signer, Trust
+from vault.spool import Segment
+from vault.store import Store, StoredObject, check_name, is_key
+
+_READERS = 8
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A record that cannot be used: *error* says why, and is raised when somebody asks for it."""
+
+    key: str
+    error: IntegrityError
+
+    @property
+    def status(self) -> str:
+        """``untrusted`` where only the signer is unknown, else ``DAMAGED``."""
+        return "untrusted" if isinstance(self.error, WrongKey) else "DAMAGED"
+
+    @property
+    def detail(self) -> str:
+        """The reason, and what to do."""
+        return " ".join(filter(None, (self.error.message, self.error.remedy)))
+
+    @property
+    def backup_id(self) -> BackupId | None:
+        """What the key says; the content is not believed."""
+        return backup_of(self.key)
+
+
+@dataclass(frozen=True)
+class History:
+    """What lies at a store for one app: valid records (oldest first), damaged ones, and orphaned artifacts."""
+
+    app: str
+    records: tuple[BackupRecord, ...] = ()
+    damaged: tuple[Damaged, ...] = ()
+    orphans: tuple[StoredObject, ...] = ()
+
+    def find(self, reference: str, source: str | None = None) -> BackupRecord:
+        """The backup that *reference* means: ``latest``, an id, or the beginning (or random end) of one.
+
+        ``latest`` is the newest valid one, with *source* in it where one is named. Raises ``ConfigError`` when
+        nothing or more than one fits, and what is wrong with it when the one that fits is damaged.
+        """
+        if reference == "latest":
+            return self._latest(source)
+        damaged = {str(d.backup_id): d for d in self.damaged if d.backup_id}
+        valid = {record.id: record for record in self.records}
+        found = [name for name in (*valid, *damaged) if _means(reference, name)]
+        if len(found) > 1:
+            raise ConfigError(
+                f"{printable(reference)[:80]!r} fits {len(found)} backups of {self.app}",
+                f"Give more of the id: {', '.join(sorted(found)[:5])}",
+            )
+        if not found:
+            raise ConfigError(
+                f"app {self.app} has no backup {printable(reference)[:80]!r} there",
+                f"See `backups list {self.app}`.",
+            )
+        if found[0] in damaged:
+            raise damaged[found[0]].error
+        return valid[found[0]]
+
+    def _latest(self, source: str | None) -> BackupRecord:
+        for record in reversed(self.records):
+            if source is None or source in {artifact.source for artifact in record.artifacts}:
+                return record
+        if self.damaged:
+            raise self.damaged[-1].error
+        what = f"no backup of {self.app}" + (f" with source {source}" if source else "")
+        raise ConfigError(f"there is {what} there", "See `backups list --from DEST`.")
+
+    def newer_damaged(self, record: BackupRecord) -> tuple[Damaged, ...]:
+        """The damaged ones that claim to be newer than *record*: what a restore of the latest must tell."""
+        return tuple(d for d in self.damaged if d.backup_id and d.backup_id > record.backup_id)
+
+
+def _means(reference: str, name: str) -> bool:
+    return bool(reference) and (name.startswith(reference) or name.rpartition("-")[2] == reference)
+
+
+class Catalog:
+    """The backups of *app* at *store*, as far as *trust* goes."""
+
+    def __init__(self, store: Store, app: str, trust: Trust) -> None:
+        self.store = store
+        self.app = check_name(app, "app")
+        self.trust = trust
+
+    def history(self) -> History:
+        """Everything that lies there. Raises when the listing fails: a part is never taken for the whole."""
+        objects = list(self.store.list(f"{self.app}/"))
+        return _history(self.store, self.app, objects, self.trust)
+
+    def newest(self, backup_type: str) -> BackupRecord | None:
+        """The newest valid record of that type, reading no more records than that takes."""
+        objects = {stored.key: stored for stored in self.store.list(f"{self.app}/")}
+        for key in sorted(objects, reverse=True):
+            backup_id = backup_of(key)
+            if backup_id and backup_id.type == backup_type and key == _record_of(key):
+                found = next(_read_records(self.store, [key], self.trust))
+                if isinstance(found, BackupRecord):
+                    return found
+        return None
+
+    def commit(self, record: BackupRecord, signer: Signer) -> StoredObject:
+        """Write *record*: from here on the backup exists. Its artifacts must lie there in full size (X06)."""
+        for artifact in record.artifacts:
+            stored = self.store.stat(artifact.key)
+            if stored.size != artifact.size:
+                raise Corrupt(f"{artifact.key} has {stored.size} bytes at {self.store.location}, not {artifact.size}")
+        upload = self.store.upload(record.key)
+        try:
+            upload.append(Segment.of(seal(record, signer)))
+            return upload.commit()
+        finally:
+            upload.abort()
+
+    def remove(self, backup_id: BackupId) -> None:
+        """Delete a backup: the record first, then the artifacts (law 3). Idempotent."""
+        self.store.delete(record_key(self.app, backup_id))
+        for stored in list(self.store.list(f"{self.app}/")):
+            if backup_of(stored.key) == backup_id:
+                self.store.delete(stored.key)
+
+
+def read_all(store: Store, trust: Trust) -> dict[str, History]:
+    """The histories of all apps at *store*, from one listing."""
+    apps: dict[str, list[StoredObject]] = defaultdict(list)
+    for stored in store.list(""):
+        apps[stored.key.partition("/")[0]].append(stored)
+    return {app: _history(store, app, objects, trust) for app, objects in sorted(apps.items())}
+
+
+def _history(store: Store, app: str, objects: Iterable[StoredObject], trust: Trust) -> History:
+    ours = {stored.key: stored for stored in objects if is_key(stored.key) and backup_of(stored.key)}
+    keys = sorted(key for key in ours if key == _record_of(key))
+    records: list[BackupRecord] = []
+    damaged: list[Damaged] = []
+    for key, found in zip(keys, _read_records(store, keys, trust), strict=True):
+        if isinstance(found, BackupRecord):
+            problem = _missing(store, found, ours)
+            if problem is None:
+                records.append(found)
+            else:
+                damaged.append(Damaged(key, problem))
+        elif not isinstance(found, NotFound):  # deleted since it was listed: that is no damage
+            damaged.append(Damaged(key, found))
+    with_record = set(keys)
+    orphans = tuple(stored for key, stored in ours.items() if _record_of(key) not in with_record)
+    return History(app, tuple(records), tuple(damaged), orphans)
+
+
+def _record_of(key: str) -> str:
+    return key.partition(".")[0] + ".json"
+
+
+def _missing(store: Store, record: BackupRecord, ours: dict[str, StoredObject]) -> IntegrityError | None:
+    for artifact in record.artifacts:
+        try:  # a listing that ran while the backup was committed may have missed it: ask by key (T14)
+            stored = ours.get(artifact.key) or store.stat(artifact.key)
+        except NotFound:
+            return Corrupt(f"{artifact.key} is missing, although its record is there")
+        if stored.size != artifact.size:
+            kind = "truncated" if stored.size < artifact.size else "too long"
+            return Corrupt(f"{artifact.key} is {kind}: {stored.size} bytes, not {artifact.size}")
+    return None
+
+
+def _read_records(store: Store, keys: list[str], trust: Trust) -> Iterator[BackupRecord | IntegrityError | NotFound]:
+    def read(key: str) -> BackupRecord | IntegrityError | NotFound:
+        try:
+            with store.open(key) as stream:
+                data = stream.read(MAX_RECORD_BYTES + 1)
+            if len(data) > MAX_RECORD_BYTES:
+                raise BadRecord(f"record {key} is longer than {MAX_RECORD_BYTES} bytes")
+            return unseal(key, data, trust)
+        except Transient:
+            raise
+        except (IntegrityError, NotFound) as error:
+            return error
+
+    if not keys:
+        return
+    remaining = iter(keys)
+    with ThreadPoolExecutor(min(_READERS, len(keys))) as pool:
+        while batch := list(islice(remaining, _BATCH)):
+            yield from pool.map(read, batch)

@@ -1,0 +1,117 @@
+"""The errors of this system: each one is a sentence that an operator can act on.
+
+The first argument says what failed and where; ``remedy`` says what to do next. Neither ever holds a
+secret: whoever raises passes text through :func:`redact` where a tool's own words are quoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class BackupError(Exception):
+    """What the operator should read: what failed, where, and (``remedy``) what to do next."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy)  # both in args: survives pickling
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.remedy}" if self.remedy else self.message
+
+
+class Transient(BackupError):
+    """Mix-in: the same step may succeed when it is tried again. The retry policy looks at nothing else."""
+
+
+class ConfigError(BackupError):
+    """Something was asked for that cannot be: a missing block, a bad name, source within destination."""
+
+
+class SourceError(BackupError):
+    """The source could not be read or written: tool missing, bad exit, versions that do not fit."""
+
+
+class IncompleteDump(SourceError):
+    """The tool ended well, yet what it wrote is not a whole dump."""
+
+
+class SourceUnavailable(SourceError, Transient):
+    """The source does not answer now: refused, killed, silent for too long."""
+
+
+class DestinationError(BackupError):
+    """The destination refused or failed."""
+
+
+class NotFound(DestinationError):
+    """No object has that key."""
+
+
+class AlreadyExists(DestinationError):
+    """Another object has that key; nothing was replaced."""
+
+
+class AccessDenied(DestinationError):
+    """The destination does not let us."""
+
+
+class NoSpace(DestinationError):
+    """The destination is full, or over its quota."""
+
+
+class HostKeyRejected(DestinationError):
+    """The server's host key is unknown, or is not the one that was pinned."""
+
+
+class DestinationUnavailable(DestinationError, Transient):
+    """The destination does not answer now."""
+
+
+class SpoolError(BackupError):
+    """The local spool failed: its disk is full, or the spool is gone."""
+
+
+class IntegrityError(BackupError):
+    """Bytes are not what the record says."""
+
+
+class BadRecord(IntegrityError):
+    """A record that cannot be trusted: malformed, wrongly signed, or not that of its key."""
+
+
+class Corrupt(IntegrityError):
+    """An artifact differs from its record: flipped, truncated, extended, or exchanged."""
+
+
+class WrongKey(IntegrityError):
+    """None of the given identities can decrypt it, or the signer is not one that we trust."""
+
+
+class ReadBackMismatch(IntegrityError, Transient):
+    """The destination holds other bytes than were sent to it. Sending again may help."""
+
+
+class RetentionRefused(BackupError):
+    """Something looks odd, so nothing is deleted."""
+
+
+class RestoreRefused(BackupError):
+    """The restore would overwrite or could harm something; the target is untouched."""
+
+
+class UnsafeArchive(RestoreRefused):
+    """The archive holds a member that could escape its directory or harm the host."""
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """*text* with each of *secrets* replaced by ``***``; empty secrets are ignored."""
+    for secret in sorted((s for s in secrets if s), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def printable(text: str) -> str:
+    """*text* on one line, safe for a terminal, a log and a mail: control and format characters escaped (N04)."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
