@@ -7,14 +7,16 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from prefect.blocks.core import Block
-from pydantic import Field
+from pydantic import Field, HttpUrl
 
+from blocks.look import DOCUMENTATION_URL, LOGO_URL
 from vault import process
 from vault.errors import SpoolError
 from vault.process import Command, Completed, Tool
-from vault.workspace import Workspace, default_root
+from vault.workspace import Workspace, default_root, sweep
 
 
 class LocalServer(Block):
@@ -28,16 +30,16 @@ class LocalServer(Block):
     Example:
         Use a larger disk for temporary files:
         ```python
-        from blocks.servers import LocalServer
+        from blocks import LocalServer
 
         server = LocalServer.load("BLOCK_NAME")
         ```
     """
 
-    _block_type_name = "Backups: local server"
-    _block_type_slug = "backups-local-server"
-    _logo_url = "https://www.kernel.org/theme/images/logos/tux.png"  # type: ignore[assignment]
-    _documentation_url = "https://docs.prefect.io/v3/concepts/blocks"  # type: ignore[assignment]
+    _block_type_name: ClassVar[str | None] = "Local Server"
+    _block_type_slug: ClassVar[str | None] = "local-server"
+    _logo_url: ClassVar[HttpUrl | None] = LOGO_URL
+    _documentation_url: ClassVar[HttpUrl | None] = DOCUMENTATION_URL
 
     temp_directory: str = Field(
         default="",
@@ -76,7 +78,10 @@ class LocalServer(Block):
     @contextmanager
     def private_directory(self) -> Iterator[Path]:
         """A directory (0700) of this process, removed at exit; if we are killed, by the next run's sweep."""
-        root = Path(self.temp_directory).absolute() if self.temp_directory else default_root()
+        root = default_root()
+        if self.temp_directory:  # the work directory itself is swept when a run begins
+            root = Path(self.temp_directory).absolute()
+            sweep(root)
         workspace = Workspace(root, "temporary")
         try:
             yield workspace.path
