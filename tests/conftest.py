@@ -1,0 +1,52 @@
+"""What all tests share: a machine that is not the developer's, and one Prefect API for those that need it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+pytest_plugins = ["tests.faults"]
+
+_home = Path(tempfile.mkdtemp(prefix="backups-tests-"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Isolate before any test module is imported: Prefect reads its environment while it is imported."""
+    config.addinivalue_line("markers", "docs: runs what the documentation shows")
+    # Cores are shared and noisy: a deadline would measure the neighbours. CI tries the same examples each time.
+    hypothesis.settings.register_profile("shared", deadline=None, derandomize="CI" in os.environ)
+    hypothesis.settings.load_profile("shared")
+    for name in [name for name in os.environ if name.startswith(("PREFECT_", "BACKUPS_", "PG", "XDG_", "AWS_"))]:
+        del os.environ[name]
+    os.environ.update(
+        HOME=str(_home),
+        PREFECT_HOME=str(_home / "prefect"),
+        XDG_CONFIG_HOME=str(_home / "config"),
+        XDG_DATA_HOME=str(_home / "data"),
+        XDG_STATE_HOME=str(_home / "state"),
+        XDG_CACHE_HOME=str(_home / "cache"),
+        DO_NOT_TRACK="1",
+        PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        TZ="Asia/Kathmandu",  # +05:45: whoever takes local time for UTC is found out
+    )
+    time.tzset()
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def prefect_api() -> Iterator[None]:
+    """A Prefect API with an empty database for this session; it takes some 15 s to start, so there is one."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=180):
+        yield
