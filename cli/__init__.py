@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from cyclopts import App, CycloptsError
@@ -50,9 +51,24 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        if _is_lost_connection(error):
+            _leave_at_once(error)
         note(f"backups: {type(error).__name__}: {printable(str(error))[:500]}")
         note("  This is not an error we expected. Run it again with --debug, and report what it shows.")
         sys.exit(1)
+
+
+def _is_lost_connection(error: Exception) -> bool:
+    httpx = sys.modules.get("httpx")
+    return httpx is not None and isinstance(error, httpx.TransportError)
+
+
+def _leave_at_once(error: Exception) -> None:
+    """Prefect's own exit handlers would look for the lost API for minutes."""
+    note(f"backups: Prefect's API was lost on the way: {printable(str(error))[:200]}")
+    note("  What was committed is good: see `backups list --from DEST`. Start the API again, then repeat the command.")
+    sys.stdout.flush()
+    os._exit(1)
 
 
 def _run(arguments: list[str]) -> int:

@@ -27,6 +27,7 @@ from vault.errors import BackupError
 
 START_TIMEOUT = 120.0
 """Seconds for the embedded API to answer; a first start migrates its database (28 s on 2 cores)."""
+_FAREWELL = 10.0
 _QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -79,7 +80,13 @@ def server_known() -> bool:
 def prefect_api() -> Iterator[None]:
     """Within, Prefect's client has an API to talk to."""
     os.environ.update({key: os.environ.get(key, value) for key, value in _QUIET.items()})
-    if configured_url() is not None:
+    configured = configured_url()
+    if configured is not None:
+        if not _answers(configured):
+            raise BackupError(
+                f"Prefect's API at {configured} does not answer",
+                "Start it, or unset PREFECT_API_URL to use Prefect's embedded one. Restoring from a path needs none.",
+            )
         yield
         return
     environment = running_up()
@@ -105,7 +112,29 @@ def _embedded() -> Iterator[None]:
         wait_until_healthy(own["PREFECT_API_URL"], server)
         yield
     finally:
-        server.kill()  # SQLite is durable without a farewell, which would take seconds
+        _drain()
+        end_server(server)
+
+
+def _drain() -> None:
+    """Have Prefect's client send what it still holds: logs, and the events that become task runs.
+
+    Left to its own exit handlers it would look for the server that is gone by then, for more than a minute.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=_FAREWELL, at_exit=True)
+
+
+def end_server(server: subprocess.Popen[bytes]) -> None:
+    """End it, and let it write first what it holds."""
+    server.terminate()
+    try:
+        server.wait(timeout=_FAREWELL)
+    except subprocess.TimeoutExpired:
+        server.kill()
         server.wait()
 
 
@@ -159,5 +188,7 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:  # noqa: S310 - our own http url
             return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
+    except urllib.error.HTTPError as error:
+        return error.code < 500  # somebody answers, if only to ask who we are
+    except OSError:
         return False

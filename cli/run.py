@@ -8,7 +8,9 @@ from cyclopts import Parameter
 
 from cli.api import prefect_api
 from cli.output import human, note, progress_line, show_json
+from vault.codec import Codec
 from vault.errors import ConfigError
+from vault.store import check_name
 
 if TYPE_CHECKING:
     from flows.report import BackupResult
@@ -57,7 +59,8 @@ def run(
     json
         Print one JSON object: id, artifacts, destinations.
     """
-    app_name = _one_name(name, app)
+    app_name = check_name(_one_name(name, app), "app")
+    Codec(recipients=tuple(encrypt_to or ()))  # a recipient that is none is found before anything starts
     with prefect_api():
         from cli.adhoc import Wanted, destinations_for, save_app
         from flows.backup import backup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
@@ -40,11 +41,11 @@ def register_pool(name: str) -> None:
 
 def register_deployments(pool: str) -> None:
     """``backup/on-demand`` and ``restore/on-demand``, run from this checkout."""
-    for flow, entrypoint in ((backup, "flows/backup.py:backup"), (restore, "flows/restore.py:restore")):
-        _deploy(flow, entrypoint, pool)
+    _deploy(backup, "flows/backup.py:backup", pool)
+    _deploy(restore, "flows/restore.py:restore", pool)
 
 
-def _deploy(flow: Flow[..., object], entrypoint: str, pool: str) -> None:
+def _deploy(flow: Flow[..., Any], entrypoint: str, pool: str) -> None:
     found = flow.from_source(source=str(_ROOT), entrypoint=entrypoint)
     found.deploy(  # type: ignore[union-attr]
         name="on-demand", work_pool_name=pool, build=False, push=False, print_next_steps=False, tags=["backups"]

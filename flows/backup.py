@@ -13,7 +13,7 @@ from pydantic import Field
 from flows.report import BackupFailed, BackupResult, announce, outcome, publish, showing
 from tasks.checksum import checksum
 from tasks.cleanup import cleanup
-from tasks.commit import commit
+from tasks.commit import Committed, commit
 from tasks.dump import dump
 from tasks.policy import RETRIES, RETRY_DELAY
 from tasks.preflight import preflight
@@ -24,7 +24,7 @@ from tasks.verify import verify
 from vault.codec import Codec
 from vault.errors import BackupError, SpoolError, Transient
 from vault.milestone import milestone
-from vault.record import Artifact, BackupRecord, BackupType, Verification
+from vault.record import Artifact, BackupType, Verification
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 AppName = Annotated[str, Field(pattern=NAME, description="The saved app to back up.")]
@@ -54,7 +54,7 @@ def backup(
     """
     run = preflight(app, type, destinations, encrypt_to)
     announce(run)
-    committed: dict[str, BackupRecord] = {}
+    committed: dict[str, Committed] = {}
     try:
         with showing(run.progress):
             artifacts = {name: _back_up_source(run, name) for name in run.sources}
@@ -63,7 +63,7 @@ def backup(
     finally:
         run.progress.stage("cleanup")
         cleanup(run, frozenset(committed))
-    result = outcome(run, committed)
+    result = outcome(run, {name: done.record for name, done in committed.items()})
     publish(result)
     if run.failures:
         raise BackupFailed(result)
@@ -94,7 +94,8 @@ def _transfer(transfer: Transfer) -> dict[str, Artifact]:
     dumping = dump.submit(transfer)
     summing = checksum.submit(transfer)
     uploads = {name: upload.submit(transfer, name) for name in transfer.readers if name != CHECKSUM}
-    wait([dumping, summing, *uploads.values()])
+    steps: list[PrefectFuture[Any]] = [dumping, summing, *uploads.values()]
+    wait(steps)
     errors = {name: _error(future) for name, future in uploads.items()}
     for name, error in errors.items():
         if error is not None and not _is_echo(error):
@@ -149,7 +150,7 @@ def _shell_line(file: str, codec: Codec, restore_with: str) -> str:
     return " | ".join([f"{first} < {file}", *rest])
 
 
-def _commit(run: Run, artifacts: dict[str, dict[str, Artifact]]) -> dict[str, BackupRecord]:
+def _commit(run: Run, artifacts: dict[str, dict[str, Artifact]]) -> dict[str, Committed]:
     run.progress.stage("commit")
     milestone("commit:begun")
     futures = {
@@ -170,12 +171,12 @@ def _results(run: Run, futures: dict[str, PrefectFuture[Any]]) -> dict[str, Any]
     return done
 
 
-def _retain(run: Run, committed: dict[str, BackupRecord]) -> None:
+def _retain(run: Run, committed: dict[str, Committed]) -> None:
     """A retention that refuses or fails is a warning: the backup itself is good."""
     if run.keep_last is None:
         return
     run.progress.stage("retain")
-    futures = {name: retain.submit(run, name, run.keep_last) for name in committed}
+    futures = {name: retain.submit(run, name, run.keep_last, done.clock) for name, done in committed.items()}
     wait(list(futures.values()))
     for name, future in futures.items():
         error = _error(future)

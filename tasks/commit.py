@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from prefect import task
@@ -13,7 +14,15 @@ from vault.milestone import milestone
 from vault.record import Artifact, BackupRecord, utc
 
 
-def commit_record(run: Run, destination: str, artifacts: tuple[Artifact, ...]) -> BackupRecord:
+@dataclass(frozen=True)
+class Committed:
+    """A record as it lies at a destination, and the time that the destination gave it."""
+
+    record: BackupRecord
+    clock: datetime
+
+
+def commit_record(run: Run, destination: str, artifacts: tuple[Artifact, ...]) -> Committed:
     """The record as it lies at *destination*; writing the same one again is no error (O04)."""
     record = BackupRecord(
         id=str(run.id),
@@ -26,12 +35,12 @@ def commit_record(run: Run, destination: str, artifacts: tuple[Artifact, ...]) -
     )
     milestone("commit:before")
     catalog = Catalog(run.destinations[destination], run.app, run.keyring.trust)
-    catalog.commit(record, run.keyring.signer)
+    stored = catalog.commit(record, run.keyring.signer)
     milestone("commit:done")
-    return record
+    return Committed(record, stored.modified)
 
 
 @task(name="commit", task_run_name="commit at {destination}", **STEP)
-def commit(run: Run, destination: str, artifacts: tuple[Artifact, ...]) -> BackupRecord:
+def commit(run: Run, destination: str, artifacts: tuple[Artifact, ...]) -> Committed:
     """See ``commit_record``."""
     return commit_record(run, destination, artifacts)

@@ -23,11 +23,12 @@ from blocks.sources.base import Content, RestoreOptions, Source
 from tasks.policy import ONCE, STEP
 from tasks.progress import Progress
 from vault.catalog import Catalog
-from vault.codec import Buffer, Codec, Digesting, decode, parse_identities
-from vault.errors import ConfigError, Corrupt, SpoolError
+from vault.codec import Codec, Digesting, decode, parse_identities
+from vault.errors import ConfigError, Corrupt, RestoreRefused, SpoolError
 from vault.milestone import milestone
 from vault.record import Artifact, BackupRecord
 from vault.signing import Trust
+from vault.spool import Buffer
 from vault.workspace import Workspace, default_root, sweep
 
 _BLOCK = 1024 * 1024
@@ -75,25 +76,43 @@ class Plan:
     record: BackupRecord
     artifacts: tuple[tuple[Artifact, Source], ...]
     warnings: tuple[str, ...]
+    base: Path | None = None
+    """The directory below which the sources go, where it is still to be made."""
 
 
 def resolve_backup(request: RestoreRequest, destination: Destination, trust: Trust) -> Plan:
     """The backup that is meant, authenticated, and its targets, each found fit to take it."""
     history = Catalog(destination, request.app, trust).history()
     record = history.find(request.backup, request.source)
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if request.backup == "latest":
         warnings = tuple(f"skipped a newer backup: {d.error.message}" for d in history.newer_damaged(record))
     wanted = [record.artifact(request.source)] if request.source else list(record.artifacts)
-    chosen = tuple((artifact, _target(request, artifact, len(wanted) > 1)) for artifact in wanted)
-    for artifact, target in chosen:
+    base = _missing_base(request, wanted)
+    chosen = []
+    for artifact in wanted:
         if artifact.recipients and request.identity_file is None:
             raise ConfigError(
                 f"{artifact.key} is encrypted to {', '.join(artifact.recipients)}",
                 "Add --identity FILE, with the age identity of one of them.",
             )
-        target.check_target(request.options)
-    return Plan(record, chosen, warnings)
+        target = _target(request, artifact, len(wanted) > 1)
+        if base is None or artifact.source in request.targets:
+            target.check_target(request.options)
+        chosen.append((artifact, target))
+    return Plan(record, tuple(chosen), warnings, base)
+
+
+def _missing_base(request: RestoreRequest, wanted: list[Artifact]) -> Path | None:
+    below = [artifact for artifact in wanted if artifact.source not in request.targets]
+    text = request.targets.get("")
+    if len(wanted) < 2 or not below or text is None or "://" in text or Path(text).exists():
+        return None
+    if not Path(text).parent.is_dir():
+        raise RestoreRefused(
+            f"{text} cannot be made: its parent directory is missing", "Make the parent directory first."
+        )
+    return Path(text)
 
 
 def _target(request: RestoreRequest, artifact: Artifact, several: bool) -> Source:
@@ -239,6 +258,8 @@ def restore_backup(
             (artifact, steps.fetch(destination, artifact, workspace.path, progress), target)
             for artifact, target in plan.artifacts
         ]
+        if plan.base is not None:
+            plan.base.mkdir(exist_ok=True)
         done = []
         for artifact, path, target in fetched:
             progress.stage(f"restore {artifact.source}")

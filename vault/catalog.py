@@ -20,6 +20,7 @@ from vault.errors import (
     IntegrityError,
     NotFound,
     Transient,
+    WrongKey,
     printable,
 )
 from vault.record import (

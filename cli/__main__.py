@@ -1,0 +1,5 @@
+"""``python -m cli``: the same as ``backups``."""
+
+from cli import main
+
+main()

@@ -1,0 +1,72 @@
+"""A sample app, saved as blocks in a Prefect API of the test session's own."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from blocks import App, Directory, LocalDestination, SqliteDatabase
+from blocks.signing_key import keyring
+from vault.catalog import Catalog, History
+
+
+@dataclass
+class Sample:
+    """An app with an SQLite database and a directory, and where its backups go."""
+
+    name: str
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "shop.sqlite"
+
+    @property
+    def files(self) -> Path:
+        return self.root / "uploads"
+
+    def destination(self, name: str = "backups") -> LocalDestination:
+        return LocalDestination(root=self.root / name)
+
+    def history(self, name: str = "backups") -> History:
+        return Catalog(self.destination(name), self.name, keyring().trust).history()
+
+    def add_destination(self, name: str) -> str:
+        place = self.destination(name)
+        place.prepare()
+        place.save(f"{self.name}-{name}", overwrite=True)
+        return f"local-destination/{self.name}-{name}"
+
+    def rows(self, path: Path | None = None) -> list[tuple[object, ...]]:
+        with closing(sqlite3.connect(path or self.database)) as database:
+            return database.execute("SELECT * FROM orders ORDER BY id").fetchall()
+
+
+@pytest.fixture
+def sample(prefect_api: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sample]:
+    name = f"app-{uuid4().hex[:8]}"
+    root = tmp_path / "shop"
+    (root / "uploads").mkdir(parents=True)
+    (root / "uploads/a.bin").write_bytes(os.urandom(100_000))
+    (root / "uploads/b.txt").write_text("b")
+    with closing(sqlite3.connect(root / "shop.sqlite")) as database, database:
+        database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT)")
+        database.executemany("INSERT INTO orders (customer) VALUES (?)", [(f"customer {i}",) for i in range(1000)])
+    monkeypatch.setenv("BACKUPS_WORK_DIR", str(tmp_path / "work"))
+    sample = Sample(name, root)
+    SqliteDatabase(path=sample.database).save(f"{name}-db")
+    Directory(path=sample.files).save(f"{name}-files")
+    App(
+        sources=[f"sqlite-database/{name}-db", f"directory/{name}-files"],
+        destinations=[sample.add_destination("backups")],
+    ).save(name)
+    yield sample
+    left = list((tmp_path / "work").iterdir()) if (tmp_path / "work").exists() else []
+    assert left == [], "a run left its private directory behind"

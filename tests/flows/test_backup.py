@@ -1,0 +1,312 @@
+"""The backup flow with real sources and real destinations."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ParameterTypeError
+
+from blocks import App, LocalDestination
+from blocks.signing_key import keyring
+from flows.backup import backup
+from flows.report import BackupFailed
+from tasks.commit import commit_record
+from tasks.preflight import prepare_run
+from tasks.restore import RestoreRequest, restore_backup
+from tests.flows.conftest import Sample
+from vault.codec import generate_identity
+from vault.errors import ConfigError, DestinationError, DestinationUnavailable, NoSpace, SourceError
+from vault.spool import Segment
+
+
+@pytest.mark.law(1, 7)
+def test_a_backup_of_a_database_and_a_directory_is_committed_with_its_proof(sample: Sample) -> None:
+    result = backup(app=sample.name)
+    (record,) = sample.history().records
+    assert record.id == result.id
+    assert record.type == "full"
+    assert [artifact.source for artifact in record.artifacts] == [f"{sample.name}-db", f"{sample.name}-files"]
+    assert {artifact.verified for artifact in record.artifacts} == {"read-back"}
+    for artifact in record.artifacts:
+        assert (sample.destination().root / artifact.key).stat().st_size == artifact.size
+        assert {"dump", "upload", "verify"} <= set(artifact.seconds)
+
+
+def test_a_type_takes_only_the_sources_of_that_type(sample: Sample) -> None:
+    backup(app=sample.name, type="database")
+    backup(app=sample.name, type="files")
+    database, files = sample.history().records
+    assert [a.kind for a in database.artifacts] == ["sqlite"]
+    assert [a.kind for a in files.artifacts] == ["directory"]
+
+
+def test_the_line_in_the_record_restores_with_standard_tools_alone(sample: Sample, tmp_path: Path) -> None:
+    identity, recipient = generate_identity()
+    backup(app=sample.name, encrypt_to=[recipient])
+    (record,) = sample.history().records
+    place = sample.destination().root / sample.name
+    (place / "KEY.txt").write_text(identity)
+    (place / "TARGET").mkdir()
+    for artifact in record.artifacts:
+        assert artifact.key.endswith(".zst.age")
+        line = artifact.restore_with
+        if artifact.kind == "sqlite":
+            line = line.replace("TARGET", "TARGET/db.sqlite")
+        subprocess.run(["bash", "-euo", "pipefail", "-c", line], cwd=place, check=True)
+    assert (place / "TARGET/a.bin").read_bytes() == (sample.files / "a.bin").read_bytes()
+    assert sample.rows(place / "TARGET/db.sqlite") == sample.rows()
+
+
+def test_a_restore_of_the_whole_backup_gives_back_every_row_and_byte(sample: Sample, tmp_path: Path) -> None:
+    identity, recipient = generate_identity()
+    backup(app=sample.name, encrypt_to=[recipient])
+    (tmp_path / "key").write_text(identity)
+    target = tmp_path / "restored"
+    request = RestoreRequest(sample.name, "latest", {"": str(target)}, identity_file=tmp_path / "key")
+    restore_backup(request, sample.destination(), keyring().trust)
+    assert sample.rows(target / f"{sample.name}-db.sqlite") == sample.rows()
+    assert (target / f"{sample.name}-files/a.bin").read_bytes() == (sample.files / "a.bin").read_bytes()
+
+
+def test_prefect_shows_each_step_and_names_the_run_after_app_type_and_id(sample: Sample) -> None:
+    state = backup(app=sample.name, return_state=True)
+    result = state.result()
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(state.state_details.flow_run_id)
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+        names: set[str] = set()
+        for _ in range(100):  # task runs reach the API as events, soon after the run
+            tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+            names = {task.name for task in tasks}
+            if "cleanup" in {name.split("-")[0] for name in names}:
+                break
+    assert run.name == f"{sample.name} full {result.id}"
+    place = f"{sample.name}-backups"
+    for source in (f"{sample.name}-db", f"{sample.name}-files"):
+        wanted = {f"dump {source}", f"checksum {source}", f"upload {source} to {place}", f"verify {source} at {place}"}
+        assert wanted <= names
+    assert f"commit at {place}" in names
+
+
+@pytest.mark.law(2)
+@pytest.mark.fault("X08", "D18")
+def test_one_of_two_destinations_that_fails_does_not_lose_the_other_copy(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = sample.add_destination("backups"), sample.add_destination("bad")
+    real = LocalDestination.upload
+
+    def upload(self: LocalDestination, key: str, resume: str | None = None) -> object:
+        if self.root.name == "bad" and not key.startswith("probe/"):
+            raise NoSpace("the disk is full")
+        return real(self, key, resume)
+
+    monkeypatch.setattr(LocalDestination, "upload", upload)
+    with pytest.raises(BackupFailed, match="the disk is full") as failure:
+        backup(app=sample.name, destinations=[good, bad])
+    statuses = {landing.name: bool(landing.record) for landing in failure.value.result.destinations}
+    assert statuses == {f"{sample.name}-backups": True, f"{sample.name}-bad": False}
+    assert len(sample.history().records) == 1
+    bad_history = sample.history("bad")
+    assert (bad_history.records, bad_history.damaged, bad_history.orphans) == ((), (), ())
+
+
+@pytest.mark.fault("T02", "T03")
+def test_an_upload_that_fails_for_a_moment_is_resumed_and_the_dump_is_not_repeated(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str | None] = []
+    real = LocalDestination.upload
+
+    def upload(self: LocalDestination, key: str, resume: str | None = None) -> object:
+        if ".json" not in key and not key.startswith("probe/"):
+            calls.append(resume)
+            if len(calls) == 1:
+                raise DestinationUnavailable("the network is away")
+        return real(self, key, resume)
+
+    monkeypatch.setattr(LocalDestination, "upload", upload)
+    backup(app=sample.name, type="files")
+    assert len(calls) == 2
+    assert len(sample.history().records) == 1
+
+
+@pytest.mark.law(7)
+@pytest.mark.fault("T08", "C14")
+def test_a_destination_that_holds_other_bytes_gets_no_record(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, flips = LocalDestination.open, []
+
+    def flipped(self: LocalDestination, key: str, offset: int = 0) -> object:
+        if ".tar" in key and not flips:
+            flips.append(key)
+            path = self.root / key
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 1
+            path.write_bytes(data)
+        return real(self, key, offset)
+
+    monkeypatch.setattr(LocalDestination, "open", flipped)
+    with pytest.raises(BackupFailed, match="SHA-256"):
+        backup(app=sample.name, type="files")
+    monkeypatch.undo()
+    history = sample.history()
+    assert (history.records, history.orphans) == ((), ())
+
+
+@pytest.mark.law(5)
+@pytest.mark.fault("S02", "S13")
+def test_a_source_that_fails_leaves_nothing_and_the_old_backup_stays(sample: Sample) -> None:
+    backup(app=sample.name)
+    sample.database.write_bytes(b"SQLite format 3\0" + b"garbage" * 1000)
+    with pytest.raises(SourceError):
+        backup(app=sample.name)
+    history = sample.history()
+    assert len(history.records) == 1
+    assert not history.orphans
+
+
+@pytest.mark.fault("T06", "D03", "D05")
+def test_a_destination_that_is_not_there_is_found_before_the_dump(sample: Sample) -> None:
+    root = sample.destination().root
+    shutil.rmtree(root)
+    root.mkdir()
+    with pytest.raises(DestinationError) as failure:
+        backup(app=sample.name)
+    assert str(root) in str(failure.value)
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.fault("S19")
+def test_a_source_that_contains_its_destination_is_refused(sample: Sample) -> None:
+    inside = LocalDestination(root=sample.files / "backups")
+    inside.prepare()
+    inside.save(f"{sample.name}-inside")
+    with pytest.raises(ConfigError, match="back itself up"):
+        backup(app=sample.name, destinations=[f"local-destination/{sample.name}-inside"])
+
+
+@pytest.mark.fault("F01")
+def test_a_destination_too_small_for_the_next_backup_is_refused_with_numbers(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup(app=sample.name)
+    monkeypatch.setattr(LocalDestination, "free_space", lambda _self: 1000)
+    with pytest.raises(NoSpace, match=r"1,000 bytes free.*the next one needs up to"):
+        backup(app=sample.name)
+
+
+@pytest.mark.law(4)
+def test_keep_last_deletes_the_oldest_only_after_the_newest_is_committed(sample: Sample) -> None:
+    app = App.load(sample.name)
+    app.keep_last = 2
+    app.save(sample.name, overwrite=True)
+    ids = [backup(app=sample.name, type="files").id for _ in range(3)]
+    assert [record.id for record in sample.history().records] == sorted(ids)[-2:]
+
+
+@pytest.mark.law(4)
+@pytest.mark.fault("D11")
+def test_retention_refuses_while_a_record_is_unreadable_and_the_backup_stays_good(sample: Sample) -> None:
+    app = App.load(sample.name)
+    app.keep_last = 1
+    app.save(sample.name, overwrite=True)
+    first = backup(app=sample.name, type="files")
+    record = sample.destination().root / sample.name / f"{first.id}.json"
+    good = record.read_bytes()
+    record.write_bytes(b"{}")
+    result = backup(app=sample.name, type="files")
+    assert any("nothing old was deleted" in warning for warning in result.warnings)
+    record.write_bytes(good)
+    assert len(sample.history().records) == 2
+
+
+@pytest.mark.fault("O05", "X02", "Z07")
+def test_two_backups_are_two_runs_with_ids_of_their_own(sample: Sample) -> None:
+    assert backup(app=sample.name, type="files").id != backup(app=sample.name, type="files").id
+    assert len(sample.history().records) == 2
+
+
+@pytest.mark.fault("O04", "D06")
+def test_a_commit_that_is_repeated_after_it_succeeded_changes_nothing(sample: Sample) -> None:
+    result = backup(app=sample.name)
+    record = result.record
+    assert record is not None
+    run = prepare_run(sample.name, None, None, None)
+    run.id = record.backup_id
+    path = sample.destination().root / record.key
+    before = path.read_bytes()
+    destination = f"{sample.name}-backups"
+    try:
+        from vault.catalog import Catalog
+
+        Catalog(run.destinations[destination], sample.name, run.keyring.trust).commit(record, run.keyring.signer)
+        assert path.read_bytes() == before
+        assert callable(commit_record)
+    finally:
+        run.workspace.remove()
+
+
+@pytest.mark.fault("O07", "C10")
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sources": ["sqlite-database/nosuch"]}, "no block sqlite-database/nosuch"),
+        ({"destinations": ["local-destination/nosuch"]}, "no block local-destination/nosuch"),
+        ({"destinations": []}, "no destination is named"),
+        ({"sources": ["backup-app/itself"]}, "backup-app/itself"),
+        ({"recipients": ["age1nonsense"]}, "recipient"),
+    ],
+)
+def test_a_block_that_is_missing_or_does_not_fit_is_named_before_the_dump(
+    sample: Sample, fields: dict[str, list[str]], message: str
+) -> None:
+    App.load(sample.name).save("itself", overwrite=True)
+    App.load(sample.name).model_copy(update=fields).save(sample.name, overwrite=True)
+    with pytest.raises(ConfigError, match=message):
+        backup(app=sample.name)
+    assert sample.history().records == ()
+
+
+@pytest.mark.law(9)
+@pytest.mark.fault("O08", "N01", "N02", "N03")
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"app": "../etc"},
+        {"app": "$(touch canary)"},
+        {"app": "-rf"},
+        {"app": "shop", "type": "everything"},
+        {"app": "shop", "destinations": ["/etc"]},
+        {"app": "shop", "command": "id"},
+    ],
+)
+def test_parameters_are_checked_before_a_run_starts(prefect_api: object, parameters: dict[str, object]) -> None:
+    with pytest.raises((ParameterTypeError, TypeError, ValueError)):
+        backup(**parameters)  # type: ignore[arg-type]
+
+
+def test_the_result_is_json_with_id_artifacts_and_destinations(sample: Sample) -> None:
+    value = json.loads(json.dumps(backup(app=sample.name).as_json()))
+    assert value["id"] == sample.history().records[0].id
+    assert len(value["artifacts"]) == 2
+    assert [place["status"] for place in value["destinations"]] == ["committed"]
+
+
+@pytest.mark.fault("X03")
+def test_retention_never_touches_a_run_that_is_still_uploading(sample: Sample) -> None:
+    app = App.load(sample.name)
+    app.keep_last = 1
+    app.save(sample.name, overwrite=True)
+    upload = sample.destination().upload(f"{sample.name}/20200101T000000Z-files-aaaaaa.x.tar")
+    upload.append(Segment.of(b"content"))
+    backup(app=sample.name, type="files")
+    backup(app=sample.name, type="files")
+    stored = upload.commit()
+    backup(app=sample.name, type="files")
+    assert stored.key in {orphan.key for orphan in sample.history().orphans}

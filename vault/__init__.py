@@ -1,0 +1,1 @@
+"""What a backup is: pure Python, no Prefect, no network, no clock of its own."""
