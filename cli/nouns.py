@@ -81,7 +81,7 @@ def add_postgres(
             username=user,
             host=host,
             port=port,
-            password=SecretStr(password) if password else None,
+            password=SecretStr(password or ""),
             format="plain" if plain else "custom",
         )
         _save("source", name, block, no_test)

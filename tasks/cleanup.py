@@ -27,7 +27,7 @@ def clean_up(run: Run, committed: frozenset[str]) -> list[str]:
         except BackupError as error:
             problems.append(f"parts of {run.id} may be left at {name}: {error.message}")
     try:
-        run.workspace.remove()
+        run.close()
     except BackupError as error:
         problems.append(error.message)
     for problem in problems:

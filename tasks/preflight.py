@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +26,7 @@ from vault.milestone import milestone
 from vault.process import sweep_orphans
 from vault.record import BackupId, BackupRecord, BackupType
 from vault.store import check_name
-from vault.workspace import Workspace, default_root, sweep
+from vault.workspace import Turn, Workspace, default_root, sweep
 
 APP_SLUG = "backup-app"
 GROWTH = 1.2
@@ -43,28 +45,35 @@ def prepare_run(
     sources = saved.load_sources(backup_type)
     doors = load_destinations(destinations or saved.destinations)
     _refuse_overlap(sources, doors)
-    keys = keyring()
-    run_id = BackupId.new(datetime.now(UTC), backup_type or type_of(sources))
-    codec = saved.codec if not recipients else saved.model_copy(update={"recipients": recipients}).codec
-    tools = {name: source.check() for name, source in sources.items()}
-    run = Run(
-        id=run_id,
-        app=app,
-        codec=codec,
-        sources=sources,
-        destinations=doors,
-        keyring=keys,
-        workspace=Workspace(default_root(), str(run_id)),
-        progress=Progress(app),
-        keep_last=saved.keep_last,
-        limits=_limits(),
-        producer=_producer(tools),
-    )
-    for name, destination in doors.items():
-        _check_destination(run, name, destination)
-    if not run.live:
-        run.workspace.remove()
-        raise _nothing_left(run)
+    kind = backup_type or type_of(sources)
+    progress = Progress(app)
+    with ExitStack() as undo:
+        turn = Turn(default_root(), f"{app}-{kind}")
+        undo.callback(turn.end)
+        turn.take(lambda: progress.stage("waiting for another run of it to end"))
+        tools = {name: source.check() for name, source in sources.items()}
+        backup_id = BackupId.new(datetime.now(UTC), kind)
+        workspace = Workspace(default_root(), str(backup_id))
+        undo.callback(workspace.remove)
+        run = Run(
+            id=backup_id,
+            app=app,
+            codec=saved.codec if not recipients else replace(saved.codec, recipients=tuple(recipients)),
+            sources=sources,
+            destinations=doors,
+            keyring=keyring(),
+            workspace=workspace,
+            turn=turn,
+            progress=progress,
+            keep_last=saved.keep_last,
+            limits=_limits(),
+            producer=_producer(tools),
+        )
+        for name, destination in doors.items():
+            _check_destination(run, name, destination)
+        if not run.live:
+            raise _nothing_left(run)
+        undo.pop_all()
     return run
 
 
@@ -107,7 +116,7 @@ def _refuse_overlap(sources: dict[str, Source], destinations: dict[str, Destinat
                 if _contains(path, target):
                     raise ConfigError(
                         f"source {source_name} ({path}) contains the {what} ({target}): it would back itself up",
-                        "Move the one out of the other.",
+                        "Move the one out of the other; the work directory is where BACKUPS_WORK_DIR says.",
                     )
 
 

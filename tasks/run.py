@@ -15,7 +15,7 @@ from tasks.progress import Progress
 from vault.codec import Codec, Encoded
 from vault.record import BackupId, artifact_key
 from vault.spool import Reader, Spool
-from vault.workspace import Workspace
+from vault.workspace import Turn, Workspace
 
 CHECKSUM = "checksum"
 
@@ -40,6 +40,7 @@ class Run:
     destinations: dict[str, Destination]
     keyring: Keyring
     workspace: Workspace
+    turn: Turn
     progress: Progress
     keep_last: int | None = None
     limits: Limits = field(default_factory=Limits)
@@ -56,6 +57,11 @@ class Run:
     def live(self) -> dict[str, Destination]:
         """The destinations that have not failed."""
         return {name: place for name, place in self.destinations.items() if name not in self.failures}
+
+    def close(self) -> None:
+        """Give back what the run held on this machine. May be called twice."""
+        self.workspace.remove()
+        self.turn.end()
 
     def fail(self, destination: str, error: BaseException) -> None:
         """*destination* is out of this run; its first error is the one that counts."""

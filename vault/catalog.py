@@ -154,10 +154,10 @@ class Catalog:
 
     def remove(self, backup_id: BackupId) -> None:
         """Delete a backup: the record first, then the artifacts (law 3). Idempotent."""
-        self.store.delete(record_key(self.app, backup_id))
+        self.store.remove(record_key(self.app, backup_id))
         for stored in list(self.store.list(f"{self.app}/")):
             if backup_of(stored.key) == backup_id:
-                self.store.delete(stored.key)
+                self.store.remove(stored.key)
 
 
 def read_all(store: Store, trust: Trust) -> dict[str, History]:

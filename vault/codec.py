@@ -14,7 +14,7 @@ import queue
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import BinaryIO, Literal, TypeVar
@@ -143,7 +143,7 @@ def _thread_count(codec: Codec, threads: int | None) -> int:
     if codec.compression != "zstd":
         return threads
     parameters = zstandard.ZstdCompressionParameters.from_level(codec.level or 1, source_size=BLOCK)
-    return max(1, min(threads, CONTEXT_MEMORY // parameters.estimated_compression_context_size()))
+    return min(threads, CONTEXT_MEMORY // parameters.estimated_compression_context_size() or 1)
 
 
 @dataclass(frozen=True)
@@ -273,15 +273,15 @@ def _decrypt(chunks: Iterator[Buffer], handover: _Handover, codec: Codec, keys: 
 
 
 def _age_failure(error: Exception, codec: Codec) -> BackupError:
+    failure: BackupError
     if "No matching keys" in str(error):
-        failure: BackupError = WrongKey(
+        failure = WrongKey(
             f"no identity that was given decrypts this; it is encrypted to {', '.join(codec.recipients)}",
             "Give the identity (AGE-SECRET-KEY-1…) that belongs to one of these recipients.",
         )
-    elif any(words in str(error) for words in ("fill whole buffer", "Incomplete", "truncated")):
-        failure = Corrupt(f"the encrypted artifact is truncated: {error}")
     else:
-        failure = Corrupt(f"the encrypted artifact was altered or truncated: {error}")
+        cut = any(words in str(error) for words in ("fill whole buffer", "Incomplete", "truncated"))
+        failure = Corrupt(f"the encrypted artifact {'is' if cut else 'was altered or'} truncated: {error}")
     failure.__cause__ = error
     return failure
 
@@ -462,9 +462,8 @@ class _Handover:
     def leave(self) -> None:
         """Free the thread: a `put` that waits gets its place, and any later step sees `_left`."""
         self._left.set()
-        with suppress(queue.Empty):
-            while True:
-                self._queue.get_nowait()
+        while not self._queue.empty():  # nobody else takes from it
+            self._queue.get_nowait()
 
 
 def _fill(stream: BinaryIO, view: memoryview) -> int:

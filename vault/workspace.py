@@ -5,12 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 
 from vault.errors import ConfigError, SpoolError
 
 _LOCK = "lock"
+_TURNS = "turns"
+_ELSEWHERE = "Free space there, or set BACKUPS_WORK_DIR to a directory on a larger disk."
 
 
 def default_root() -> Path:
@@ -36,12 +39,14 @@ class Workspace:
                     "Set BACKUPS_WORK_DIR to a directory of your own.",
                 )
             self.path = Path(mkdtemp(prefix=f"{name}.", dir=root))
-            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            new = self.path / f"{_LOCK}.new"
+            self._lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
+            new.rename(self.path / _LOCK)  # a sweeper never sees it unlocked
         except OSError as error:
             raise SpoolError(
                 f"the work directory {root} cannot be used: {error.strerror}",
-                "Free space there, or set BACKUPS_WORK_DIR to a directory on a larger disk.",
+                _ELSEWHERE,
             ) from error
 
     def remove(self) -> None:
@@ -52,15 +57,47 @@ class Workspace:
             self._lock = -1
 
 
+class Turn:
+    """The right to be the only run of *name* on this machine; the next one waits. It ends with the process (X01)."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self._path = root / _TURNS / f"{name}.lock"
+        self._lock = -1
+
+    def take(self, waiting: Callable[[], None]) -> None:
+        """Return when it is our turn; *waiting* is called once where somebody else has it now."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise SpoolError(f"{self._path} cannot be made: {error.strerror}", _ELSEWHERE) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def end(self) -> None:
+        """Let the next one go on. May be called twice."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def leftovers(root: Path) -> list[Path]:
+    """What runs, living or dead, have in *root* now."""
+    return [path for path in root.iterdir() if path.name != _TURNS] if root.is_dir() else []
+
+
 def sweep(root: Path) -> list[Path]:
     """Remove the directories below *root* whose runs are dead; returns those removed."""
     removed: list[Path] = []
     if not root.is_dir() or root.stat().st_uid != os.getuid():
         return removed
-    for entry in os.scandir(root):
-        if entry.is_dir(follow_symlinks=False) and _is_dead(Path(entry.path)):
-            shutil.rmtree(entry.path, onerror=_raise_unless_gone)
-            removed.append(Path(entry.path))
+    for path in leftovers(root):
+        if path.is_dir() and not path.is_symlink() and _is_dead(path):
+            shutil.rmtree(path, onerror=_raise_unless_gone)
+            removed.append(path)
     return removed
 
 

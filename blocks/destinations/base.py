@@ -51,7 +51,7 @@ class Destination(Block, ABC):
     """A place for objects.
 
     It promises: an object is complete or absent; nothing is replaced; what ``commit`` returned, ``open``
-    and ``list`` see; ``list`` returns everything or raises; ``delete`` is final and idempotent. Keys
+    and ``list`` see; ``list`` returns everything or raises; ``remove`` is final and idempotent. Keys
     are ``app/name``, see ``vault.store.check_key``; objects that do not fit are never listed.
     """
 
@@ -81,7 +81,7 @@ class Destination(Block, ABC):
         """Every object whose key begins with *prefix* (``""`` or ``app/``), or an error: never a part."""
 
     @abstractmethod
-    def delete(self, key: str) -> None:
+    def remove(self, key: str) -> None:
         """Remove *key* for good; it is no error when it is gone already."""
 
     @abstractmethod
@@ -112,7 +112,7 @@ class Destination(Block, ABC):
                     raise ReadBackMismatch(f"{self.location} gives back other bytes than were written")
         finally:
             upload.abort()
-            self.delete(key)
+            self.remove(key)
         try:
             self.stat(key)
         except NotFound:

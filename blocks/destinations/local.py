@@ -225,7 +225,7 @@ class LocalDestination(Destination):
                     found += objects(name, directory)
         return iter(found)
 
-    def delete(self, key: str) -> None:  # type: ignore[override]
+    def remove(self, key: str) -> None:
         """Remove *key*, durably."""
         app, name = check_key(key).split("/")
         with (

@@ -282,18 +282,18 @@ class DestinationContract(ABC):
     # -- deleting
 
     @pytest.mark.fault("D17", "D19")
-    def test_delete_is_final_and_idempotent(self, destination: Destination) -> None:
+    def test_remove_is_final_and_idempotent(self, destination: Destination) -> None:
         put(destination, KEY, b"first")
         put(destination, OTHER, b"stays")
         for _ in range(2):
-            destination.delete(KEY)
+            destination.remove(KEY)
             for seen in (destination, self.again(destination)):
                 assert keys(seen) == {OTHER}
                 with pytest.raises(NotFound):
                     seen.stat(KEY)
-        destination.delete("never/there")
+        destination.remove("never/there")
         put(destination, KEY, b"second")
-        destination.delete(KEY)
+        destination.remove(KEY)
         assert self.lies_there(destination) == {OTHER}
 
     # -- names
@@ -302,7 +302,7 @@ class DestinationContract(ABC):
     @pytest.mark.fault("N01", "N03", "N04", "N05", "N06")
     @pytest.mark.parametrize("key", HOSTILE)
     def test_a_hostile_key_is_refused_everywhere(self, destination: Destination, key: str) -> None:
-        for use in (destination.upload, destination.stat, destination.delete, destination.digest):
+        for use in (destination.upload, destination.stat, destination.remove, destination.digest):
             with pytest.raises(ConfigError):
                 use(key)
         with pytest.raises(ConfigError), destination.open(key):

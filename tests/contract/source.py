@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import select
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -247,6 +248,17 @@ def children() -> set[int]:
     for thread in Path("/proc/self/task").iterdir():
         found.update(int(pid) for pid in (thread / "children").read_text().split())
     return found
+
+
+def wait_until_gone(pid: int) -> None:
+    """Wait for the end of a process that need not be our child."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended, _, _ = select.select([handle], [], [], 60)
+    os.close(handle)
+    assert ended
 
 
 def temporary_files() -> set[Path]:

@@ -15,7 +15,7 @@ from vault.errors import DestinationUnavailable, NoSpace
 from vault.spool import Segment
 from vault.store import Digest, StoredObject
 
-Call = Literal["upload", "append", "commit", "open", "stat", "list", "delete", "digest", "check"]
+Call = Literal["upload", "append", "commit", "open", "stat", "list", "remove", "digest", "check"]
 
 
 @dataclass
@@ -98,9 +98,9 @@ class FaultyDestination(Destination):
         found = self._inner.list(prefix)
         return _broken(found) if self._faults.short_list else found
 
-    def delete(self, key: str) -> None:  # type: ignore[override]
-        self._faults.call("delete", key)
-        self._inner.delete(key)
+    def remove(self, key: str) -> None:
+        self._faults.call("remove", key)
+        self._inner.remove(key)
 
     def digest(self, key: str) -> Digest | None:
         self._faults.call("digest", key)

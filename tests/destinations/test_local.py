@@ -144,7 +144,7 @@ USES: dict[str, Callable[[LocalDestination], object]] = {
     "open": lambda d: get(d, KEY),
     "stat": lambda d: d.stat(KEY),
     "list": lambda d: d.list("shop/"),
-    "delete": lambda d: d.delete(KEY),
+    "remove": lambda d: d.remove(KEY),
     "free_space": lambda d: d.free_space(),
     "clean": lambda d: d.clean(datetime.now(UTC)),
     "prepare": lambda d: d.prepare(),
@@ -221,7 +221,7 @@ def test_a_link_in_place_of_the_root_is_refused(
 
 
 @pytest.mark.fault("D14")
-@pytest.mark.parametrize("name", ["upload", "open", "stat", "list", "delete"])
+@pytest.mark.parametrize("name", ["upload", "open", "stat", "list", "remove"])
 def test_a_link_in_place_of_an_app_is_refused(destination: LocalDestination, victim: Path, name: str) -> None:
     (destination.root / "shop").symlink_to(victim)
     with pytest.raises(AccessDenied):
@@ -240,7 +240,7 @@ def test_a_link_in_place_of_an_object_is_neither_read_nor_listed_nor_written_thr
         with pytest.raises(AccessDenied):
             use()
     assert keys(destination) == set()
-    destination.delete(KEY)
+    destination.remove(KEY)
     assert not path.is_symlink()
 
 

@@ -14,7 +14,11 @@ import pytest
 
 from blocks import App, Directory, LocalDestination, SqliteDatabase
 from blocks.signing_key import keyring
+from tests.peers.postgres import postgres_server
 from vault.catalog import Catalog, History
+from vault.workspace import leftovers
+
+__all__ = ["postgres_server"]
 
 
 @dataclass
@@ -68,5 +72,4 @@ def sample(prefect_api: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         destinations=[sample.add_destination("backups")],
     ).save(name)
     yield sample
-    left = list((tmp_path / "work").iterdir()) if (tmp_path / "work").exists() else []
-    assert left == [], "a run left its private directory behind"
+    assert leftovers(tmp_path / "work") == [], "a run left its private directory behind"

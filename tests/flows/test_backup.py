@@ -249,7 +249,7 @@ def test_a_commit_that_is_repeated_after_it_succeeded_changes_nothing(sample: Sa
         assert path.read_bytes() == before
         assert callable(commit_record)
     finally:
-        run.workspace.remove()
+        run.close()
 
 
 @pytest.mark.fault("O07", "C10")

@@ -14,6 +14,7 @@ from tests.peers.processes import descendants_gone
 from vault import known_signers
 from vault.catalog import Catalog
 from vault.signing import Trust
+from vault.workspace import leftovers
 
 
 @pytest.mark.fault("O02")
@@ -36,4 +37,4 @@ def test_a_run_whose_api_dies_commits_or_leaves_nothing_and_never_hangs(tmp_path
     assert len(history.records) == 2, "the backup itself does not need the API"
     assert not history.damaged
     assert not history.orphans
-    assert list(machine.work.iterdir()) == []
+    assert leftovers(machine.work) == []

@@ -18,6 +18,7 @@ from tests.peers.processes import descendants_gone
 from vault import known_signers
 from vault.catalog import Catalog, History
 from vault.signing import Trust
+from vault.workspace import leftovers
 
 BEFORE_COMMIT = {
     "preflight:begun": "K01",
@@ -65,7 +66,7 @@ class Sample:
     def run(self) -> None:
         """The next run: it succeeds, and sweeps what the dead one left on this machine."""
         self.machine.run("run", APP)
-        assert list(self.machine.work.iterdir()) == [], "the dead run's directory is left"
+        assert leftovers(self.machine.work) == [], "the dead run's directory is left"
         assert len(self.history.records) == 1, "retention did not replace the older ones"
 
     def restores(self, target: Path) -> bool:
@@ -132,7 +133,7 @@ def test_a_run_that_is_asked_to_end_cleans_up_and_is_not_left_running(sample: Sa
     (before,) = sample.history.records
     orphans = sample.history.orphans
     descendants_gone(sample.machine.kill_at("dump:begun", "run", APP, signal_number=number))
-    assert list(sample.machine.work.iterdir()) == []
+    assert leftovers(sample.machine.work) == []
     assert sample.history.records == (before,)
     assert sample.history.orphans == orphans
     assert "running" not in {row["status"] for row in sample.machine.json("list", APP) if row["id"] != before.id}

@@ -186,13 +186,13 @@ def test_removing_deletes_the_record_first_and_may_be_repeated(
 ) -> None:
     record, kept = back_up(), back_up(minutes=1)
     deleted: list[str] = []
-    real = LocalDestination.delete
+    real = LocalDestination.remove
 
     def deleting(self: LocalDestination, key: str) -> None:
         deleted.append(key)
         real(self, key)
 
-    monkeypatch.setattr(LocalDestination, "delete", deleting)
+    monkeypatch.setattr(LocalDestination, "remove", deleting)
     catalog = Catalog(store, "shop", TRUST)
     catalog.remove(record.backup_id)
     catalog.remove(record.backup_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.source import wait_until_gone
 from vault import milestone, process
 from vault.errors import IncompleteDump, SourceError, SourceUnavailable, Transient
 from vault.process import MARK, Command, feed, is_alive, run, run_mark, session, stream, sweep_orphans, which
@@ -34,17 +34,6 @@ def nothing_is_left() -> Iterator[None]:
 def children() -> set[str]:
     tasks = Path("/proc/self/task").iterdir()
     return {pid for task in tasks for pid in (task / "children").read_text().split()}
-
-
-def wait_until_gone(pid: int) -> None:
-    """Wait for the end of a process that need not be our child."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    ended, _, _ = select.select([handle], [], [], 60)
-    os.close(handle)
-    assert ended
 
 
 def test_a_short_tool_gives_its_output_and_its_warnings() -> None:

@@ -6,7 +6,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,9 +47,16 @@ def wait_until(spool: Spool, condition: Callable[[], bool]) -> None:
         assert spool._changed.wait_for(condition, PATIENCE)
 
 
-def wait_for_waiting(spool: Spool) -> None:
-    while not spool._changed._waiters:  # type: ignore[attr-defined]  # that a thread waits notifies nobody
-        time.sleep(0.001)
+class Announcing(threading.Condition):
+    """Tells when a thread waits: whoever gets the lock after that finds it asleep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited.set()
+        return super().wait(timeout)
 
 
 def write_all(spool: Spool, chunks: list[bytes]) -> None:
@@ -293,9 +299,10 @@ def test_a_spool_that_nobody_reads_fails_when_it_is_full(tmp_path):
 def test_a_failed_dump_fails_every_reader_at_once_and_says_why(tmp_path, pool):
     spool = make(tmp_path)
     waiting, behind = spool.reader("b2"), spool.reader("local")
-    result = pool.submit(collect, waiting)
+    spool._changed = announcing = Announcing()
     spool.write(b"x" * 25)
-    wait_for_waiting(spool)
+    result = pool.submit(collect, waiting)
+    assert announcing.waited.wait(PATIENCE)
     cause = SourceUnavailable("pg_dump was killed")
     spool.abort(cause)
     with pytest.raises(SpoolError, match="abandoned") as caught:
@@ -452,9 +459,10 @@ def test_a_link_that_was_planted_under_a_segments_name_is_not_followed(tmp_path)
 def test_destroy_removes_everything_may_be_repeated_and_wakes_who_waits(tmp_path, pool):
     spool = make(tmp_path)
     reader = spool.reader("local")
-    waiting = pool.submit(collect, reader)
+    spool._changed = announcing = Announcing()
     spool.write(b"x" * 15)
-    wait_for_waiting(spool)
+    waiting = pool.submit(collect, reader)
+    assert announcing.waited.wait(PATIENCE)
     spool.destroy()
     spool.destroy()
     assert list(tmp_path.iterdir()) == []
