@@ -24,6 +24,7 @@ from tasks.verify import verify
 from vault.codec import Codec
 from vault.errors import BackupError, SpoolError, Transient
 from vault.milestone import milestone
+from vault.process import kill_all
 from vault.record import Artifact, BackupType, Verification
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -72,8 +73,9 @@ def backup(
 
 def _back_up_source(run: Run, source: str) -> dict[str, Artifact]:
     """The artifact of *source* by destination; a dump that failed for the moment is begun again, whole."""
-    attempt = 0
+    attempt, before = 0, run.progress.now.done
     while True:
+        run.progress.reach(before)
         transfer = Transfer.begin(run, source)
         try:
             return _transfer(transfer)
@@ -94,8 +96,7 @@ def _transfer(transfer: Transfer) -> dict[str, Artifact]:
     dumping = dump.submit(transfer)
     summing = checksum.submit(transfer)
     uploads = {name: upload.submit(transfer, name) for name in transfer.readers if name != CHECKSUM}
-    steps: list[PrefectFuture[Any]] = [dumping, summing, *uploads.values()]
-    wait(steps)
+    _wait([dumping, summing, *uploads.values()])
     errors = {name: _error(future) for name, future in uploads.items()}
     for name, error in errors.items():
         if error is not None and not _is_echo(error):
@@ -106,7 +107,7 @@ def _transfer(transfer: Transfer) -> dict[str, Artifact]:
     expected: Sum = summing.result()
     run.progress.stage(f"verify {source}")
     proofs = {name: verify.submit(transfer, name, expected) for name in uploads if name in run.live}
-    wait(list(proofs.values()))
+    _wait([*proofs.values()])
     for name, proof in proofs.items():
         error = _error(proof)
         if error is not None:
@@ -160,7 +161,7 @@ def _commit(run: Run, artifacts: dict[str, dict[str, Artifact]]) -> dict[str, Co
 
 
 def _results(run: Run, futures: dict[str, PrefectFuture[Any]]) -> dict[str, Any]:
-    wait(list(futures.values()))
+    _wait([*futures.values()])
     done = {}
     for name, future in futures.items():
         error = _error(future)
@@ -177,11 +178,20 @@ def _retain(run: Run, committed: dict[str, Committed]) -> None:
         return
     run.progress.stage("retain")
     futures = {name: retain.submit(run, name, run.keep_last, done.clock) for name, done in committed.items()}
-    wait(list(futures.values()))
+    _wait([*futures.values()])
     for name, future in futures.items():
         error = _error(future)
         if error is not None:
             run.warnings.append(f"nothing old was deleted at {name}: {error}")
+
+
+def _wait(futures: list[PrefectFuture[Any]]) -> None:
+    """Until all have ended; when we are told to end instead, the tools are killed, lest their threads wait on."""
+    try:
+        wait(futures)
+    except BaseException:
+        kill_all()
+        raise
 
 
 def _error(future: PrefectFuture[Any]) -> BaseException | None:

@@ -18,7 +18,13 @@ def dump_source(transfer: Transfer) -> Encoded:
             transfer.dump = source_dump
             run.keys.add(transfer.key)
             milestone("dump:begun")
-            encoded = encode(source_dump.stream, run.codec, transfer.spool.write, progress=run.progress.add)
+            before = run.progress.now.done
+            encoded = encode(
+                source_dump.stream,
+                run.codec,
+                transfer.spool.write,
+                progress=lambda size: run.progress.reach(before + size),
+            )
             milestone("dump:read")
         milestone("dump:proven")
         transfer.encoded = encoded

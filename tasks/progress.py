@@ -54,6 +54,10 @@ class Progress:
         """So many more plain bytes went through."""
         self._publish(lambda now: replace(now, done=now.done + size))
 
+    def reach(self, size: int) -> None:
+        """So many plain bytes went through in all."""
+        self._publish(lambda now: replace(now, done=size))
+
     @property
     def now(self) -> Snapshot:
         """This moment."""

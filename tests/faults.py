@@ -38,7 +38,6 @@ class Coverage:
         self.cases = cases(text)
         self.in_scope = scope(text)
         self.strict = strict
-        self.claims: dict[str, tuple[frozenset[str], frozenset[int]]] = {}
         self.faults: set[str] = set()
         self.laws: set[int] = set()
 
@@ -53,13 +52,13 @@ class Coverage:
             laws = frozenset(number for mark in item.iter_markers("law") for number in mark.args)
             if unknown := sorted(map(str, (faults - set(self.cases)) | (laws - LAWS))):
                 raise pytest.UsageError(f"{item.nodeid} names {', '.join(unknown)}: not in the catalogue")
-            self.claims[item.nodeid] = faults, laws
+            item.user_properties += [("fault", case) for case in faults] + [("law", law) for law in laws]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" and report.passed:
-            faults, laws = self.claims.get(report.nodeid, (frozenset(), frozenset()))
-            self.faults |= faults
-            self.laws |= laws
+            # with the report they come from the process that ran the test to the one that counts
+            self.faults |= {str(value) for name, value in report.user_properties if name == "fault"}
+            self.laws |= {int(str(value)) for name, value in report.user_properties if name == "law"}
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if self.strict and self.missing and exitstatus == pytest.ExitCode.OK:

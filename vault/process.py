@@ -296,12 +296,23 @@ class _Tail:
         return [printable(line[:LINE_CHARACTERS]) for line in found[-STDERR_LINES:]]
 
 
+_live: set[Tool] = set()
+
+
+def kill_all() -> None:
+    """Kill every tool that this process runs: whoever waits for one, in any thread, goes on with its failure."""
+    for tool in tuple(_live):
+        tool.kill()
+
+
 @contextmanager
 def _running(command: Command, stdin: int, stdout: int) -> Iterator[Tool]:
     tool = Tool(command, stdin, stdout)
+    _live.add(tool)
     try:
         yield tool
     finally:
+        _live.discard(tool)
         tool.close()
 
 

@@ -137,3 +137,21 @@ def test_a_run_that_is_asked_to_end_cleans_up_and_is_not_left_running(sample: Sa
     assert sample.history.records == (before,)
     assert sample.history.orphans == orphans
     assert "running" not in {row["status"] for row in sample.machine.json("list", APP) if row["id"] != before.id}
+
+
+@pytest.mark.fault("K13", "S09")
+def test_a_run_whose_tool_hangs_ends_at_once_when_it_is_asked_to(sample: Sample, tmp_path: Path) -> None:
+    hanging = tmp_path / "tar"
+    started = tmp_path / "started"
+    os.mkfifo(started)
+    hanging.write_text(
+        f'#!/bin/sh\ncase "$*" in *--create*) echo > {started}; exec sleep 1000;; esac\nexec /bin/tar "$@"\n'
+    )
+    hanging.chmod(0o755)
+    run = sample.machine.start("run", APP, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    started.read_text()  # the tool has been started, and hangs
+    run.send_signal(signal.SIGINT)
+    assert run.wait(timeout=60) != 0
+    descendants_gone(run.pid)
+    assert leftovers(sample.machine.work) == []
+    sample.run()
