@@ -16,6 +16,7 @@ from vault.store import check_name
 
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 
+_CORRECT = "Correct it in Prefect's UI, or remove and add it again."
 _PAGE = 200  # the server's own limit for one answer
 _HOW_TO_ADD = "Add it with `backups source|destination|app add`; see what there is with `… list`."
 
@@ -36,11 +37,10 @@ def load(ref: str, kind: type[AnyBlock]) -> AnyBlock:
     try:
         block = Block.load(ref)
     except ValidationError as error:
-        problems = "; ".join(f"{_field(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False))
-        raise ConfigError(
-            f"block {ref} does not fit: {problems}", "Correct it in Prefect's UI, or remove and add it again."
-        ) from None  # pydantic's own text quotes the values
+        raise ConfigError(_misfit(ref, error), _CORRECT) from None
     except (ValueError, RuntimeError) as error:
+        if isinstance(error.__cause__, ValidationError):
+            raise ConfigError(_misfit(ref, error.__cause__), _CORRECT) from None
         if missing(ref):
             raise ConfigError(f"there is no block {printable(ref)}", _HOW_TO_ADD) from error
         raise ConfigError(f"block {ref} cannot be loaded: {printable(str(error))[:300]}") from error
@@ -49,8 +49,10 @@ def load(ref: str, kind: type[AnyBlock]) -> AnyBlock:
     return block
 
 
-def _field(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)
+def _misfit(ref: str, error: ValidationError) -> str:
+    """Field by field, without the values, which pydantic's own text quotes."""
+    problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+    return f"block {ref} does not fit: {'; '.join(problems)}"
 
 
 def missing(ref: str) -> bool:

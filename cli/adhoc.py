@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from blocks.app import App
 from blocks.destinations import DESTINATIONS, LocalDestination
@@ -14,7 +16,7 @@ from blocks.loading import AnyBlock, block_name, find, load, missing, reference,
 from blocks.sources import SOURCES, Source, source_from
 from cli.output import note
 from vault.errors import ConfigError
-from vault.store import NAME, check_name, is_path
+from vault.store import NAME, absolute, check_name, is_path
 
 _NAMED = re.compile(r"([a-z0-9][a-z0-9-]{0,62})=(.+)", re.DOTALL)
 
@@ -29,36 +31,51 @@ class Wanted:
     compression: Literal["zstd", "gzip", "none"] | None = None
     keep_last: int | None = None
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was asked for of an app's other fields."""
+        fields = {"recipients": self.recipients, "compression": self.compression, "keep_last": self.keep_last}
+        return {field: value for field, value in fields.items() if value not in (None, [])}
+
 
 def save_app(name: str, wanted: Wanted) -> None:
     """Save the app and what it needs. An app of that name with other sources is not replaced."""
     check_name(name, "app")
     if not wanted.to:
         raise ConfigError("no destination is named", "Add --to, with a directory or a saved destination.")
-    refs = [source_ref(name, text) for text in wanted.sources]
-    app = App(
-        sources=refs,
-        destinations=destinations_for(wanted.to),
-        recipients=wanted.recipients,
-        compression=wanted.compression or "zstd",
-        keep_last=wanted.keep_last,
-    )
     existing = f"{App.get_block_type_slug()}/{name}"
-    if not missing(existing):
-        before = load(existing, App)
-        if sorted(before.sources) != sorted(refs):
-            raise ConfigError(
-                f"app {name} is saved with other sources: {', '.join(map(block_name, before.sources))}",
-                f"Choose another name, or remove it: backups app remove {name}",
-            )
-        kept = {"keep_last": wanted.keep_last or before.keep_last, "level": before.level}
-        app = app.model_copy(update=kept)
+    before = None if missing(existing) else load(existing, App)
+    refs = [source_ref(name, text) for text in wanted.sources]
+    if before is not None and sorted(before.sources) != sorted(refs):
+        raise ConfigError(
+            f"app {name} is saved with other sources: {', '.join(map(block_name, before.sources))}",
+            f"Choose another name, or remove it: backups app remove {name}",
+        )
+    fields = {"sources": refs, "destinations": destinations_for(wanted.to)}
+    _save_fields(name, before, {**fields, **wanted.given})
+
+
+def change_app(name: str, wanted: Wanted) -> None:
+    """Save what *wanted* says of encryption, compression and retention with the app, for this and every later run."""
+    if wanted.given:
+        _save_fields(name, load(f"{App.get_block_type_slug()}/{name}", App), wanted.given)
+        note(f"Saved with app {name}: {', '.join(f'{key} {value}' for key, value in wanted.given.items())}")
+
+
+def _save_fields(name: str, before: App | None, fields: dict[str, Any]) -> None:
+    """An option that is not given stays as it was: encryption is never switched off in silence."""
+    kept = {field: getattr(before, field) for field in App.model_fields} if before else {}
+    try:
+        app = App(**{**kept, **fields})
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise ConfigError(f"app {name}: {'; '.join(problems)}") from None
     app.save(name, overwrite=True)
 
 
 def source_ref(app: str, text: str) -> str:
     """The reference of the source that *text* means: a saved one, or one that is saved now (``NAME=…`` names it)."""
-    if NAME.fullmatch(text) and not Path(text).exists():
+    if NAME.fullmatch(text) and (not Path(text).exists() or text in map(block_name, saved(SOURCES))):
         return find(text, SOURCES, "source")
     named = _NAMED.fullmatch(text)
     source = source_from(named[2] if named else text)
@@ -80,7 +97,7 @@ def destinations_for(texts: list[str]) -> list[str]:
 
 
 def _local_ref(text: str) -> str:
-    root = Path(text).expanduser().absolute()
+    root = Path(absolute(text))
     slug = LocalDestination.get_block_type_slug()
     for ref in saved([slug]):
         known = load(ref, LocalDestination)

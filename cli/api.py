@@ -72,8 +72,9 @@ def running_up() -> dict[str, str] | None:
 
 
 def server_known() -> bool:
-    """Whether a server is set or up, so that nothing has to be started."""
-    return configured_url() is not None or running_up() is not None
+    """Whether a server answers, so that nothing has to be started."""
+    configured = configured_url()
+    return (configured is not None and _answers(configured)) or running_up() is not None
 
 
 @contextmanager
@@ -85,7 +86,7 @@ def prefect_api() -> Iterator[None]:
         if not _answers(configured):
             raise BackupError(
                 f"Prefect's API at {configured} does not answer",
-                "Start it, or unset PREFECT_API_URL to use Prefect's embedded one. Restoring from a path needs none.",
+                "Start it, or unset it (PREFECT_API_URL, or Prefect's profile) to use Prefect's embedded one.",
             )
         yield
         return
@@ -176,7 +177,7 @@ def free_port() -> int:
 def wait_until_healthy(url: str, server: subprocess.Popen[bytes]) -> None:
     """Return when the API answers; ``BackupError`` when it ends or does not come."""
     deadline = time.monotonic() + START_TIMEOUT
-    while not _answers(url):
+    while not _answers(url) or server.poll() is not None:
         if server.poll() is not None or time.monotonic() > deadline:
             raise BackupError(
                 "Prefect's API did not start", f"See {prefect_home() / 'backups' / 'server.log'} for its reason."

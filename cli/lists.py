@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from cli.api import prefect_api
 from cli.output import human, note, show_json, show_table
-from vault.errors import BackupError, ConfigError
+from vault.errors import BackupError, ConfigError, printable
 from vault.store import check_name, is_path
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def list_backups(
         if from_ is None:
             from cli.runs import unfinished_runs
 
-            rows += unfinished_runs(app, {row.id for row in rows})
+            rows += unfinished_runs(app)
     rows.sort(key=lambda row: (row.time, row.id))
     if json:
         show_json([vars(row) for row in rows])
@@ -91,7 +91,7 @@ def list_backups(
         note("There are no backups here yet.")
     for row in rows:
         if row.detail and not json:
-            note(f"{row.id}: {row.detail}")
+            note(f"{row.id}: {printable(row.detail)}")
     if failed:
         raise BackupError(f"{len(failed)} of {len(doors)} destinations could not be listed")
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,7 +12,7 @@ from cyclopts import App, Parameter
 from cli.api import prefect_api
 from cli.output import note, show_json, show_table
 from vault.errors import ConfigError
-from vault.store import check_name
+from vault.store import absolute, check_name
 
 if TYPE_CHECKING:
     from prefect.blocks.core import Block
@@ -105,7 +104,7 @@ def add_sqlite(name: str, path: Path, /, *, no_test: Annotated[bool, Flag] = Fal
     with prefect_api():
         from blocks.sources import SqliteDatabase
 
-        _save("source", name, _made(SqliteDatabase, path=path.expanduser().absolute()), no_test)
+        _save("source", name, _made(SqliteDatabase, path=absolute(str(path))), no_test)
 
 
 @_add_source.command(name="directory")
@@ -143,7 +142,7 @@ def add_directory(
 
         block = _made(
             Directory,
-            path=path.expanduser().absolute(),
+            path=absolute(str(path)),
             exclude=exclude or [],
             one_file_system=one_file_system,
             allow_unreadable=allow_unreadable,
@@ -169,9 +168,9 @@ def add_local(name: str, root: Path, /, *, no_test: Annotated[bool, Flag] = Fals
     with prefect_api():
         from blocks.destinations import LocalDestination
 
-        block = _made(LocalDestination, root=root.expanduser().absolute())
-        if not no_test:
-            block.prepare()
+        check_name(name, "destination")
+        block = _made(LocalDestination, root=absolute(str(root)))
+        block.prepare()
         _save("destination", name, block, no_test)
 
 
@@ -303,8 +302,16 @@ def _found(what: str, name: str) -> Any:
 
 def _test(what: str, name: str) -> None:
     with prefect_api():
-        _found(what, name).check()
-    note(f"{what} {name} works.")
+        from blocks.app import App as AppBlock
+        from blocks.app import load_destinations
+
+        block = _found(what, name)
+        parts = {name: block}
+        if isinstance(block, AppBlock):
+            parts = {**block.load_sources(None), **load_destinations(block.destinations)}
+        for part, door in parts.items():
+            door.check()
+            note(f"{part} works: {door.location}")
 
 
 def _remove(what: str, name: str) -> None:
@@ -340,15 +347,11 @@ def _add_verbs(noun: App, what: str) -> None:
     def remove_one(name: str, /) -> None:
         _remove(what, name)
 
-    verbs: Iterable[Any] = (list_all, show_one, remove_one)
-    if what != "app":
+    @noun.command(name="test")
+    def test_one(name: str, /) -> None:
+        _test(what, name)
 
-        @noun.command(name="test")
-        def test_one(name: str, /) -> None:
-            _test(what, name)
-
-        verbs = (*verbs, test_one)
-    for verb in verbs:
+    for verb in (list_all, show_one, remove_one, test_one):
         action = verb.__name__.partition("_")[0]
         verb.__doc__ = f"{action.capitalize()} {_ARTICLE[action]} {what}.\n\nExample: backups {what} {action}" + (
             "" if action == "list" else " NAME"

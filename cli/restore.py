@@ -13,11 +13,12 @@ from cyclopts import Parameter
 from cli.api import prefect_api, server_known
 from cli.output import human, note, progress_line, show_json
 from vault.errors import ConfigError
-from vault.store import check_name, is_path
+from vault.store import absolute, check_name, is_path, refuse_password
 
 if TYPE_CHECKING:
     from tasks.restore import RestoreRequest, RestoreResult
 
+MAX_JOBS = 64
 Repeated = Parameter(negative="", consume_multiple=False)
 Flag = Parameter(negative="")
 
@@ -72,14 +73,16 @@ def restore(
     for key_id in trust or []:
         if not re.fullmatch(r"[0-9a-f]{32}", key_id):
             raise ConfigError(f"{key_id!r} is not the id of a signing key", "It has 32 hex digits.")
-    jobs = jobs or os.cpu_count() or 2
+    if not 0 <= jobs <= MAX_JOBS:
+        raise ConfigError(f"--jobs is {jobs}", f"Give a number from 1 to {MAX_JOBS}.")
+    jobs = jobs or min(os.cpu_count() or 2, MAX_JOBS)
     if _needs_api(from_):
         with prefect_api(), progress_line():
             from flows.restore import restore as restore_flow
 
             result = restore_flow(
                 app=app,
-                destination=from_ if not is_path(from_) else str(Path(from_).expanduser().absolute()),
+                destination=from_ if not is_path(from_) else absolute(from_),
                 targets=targets,
                 backup=backup,
                 source=source,
@@ -122,8 +125,10 @@ def _targets(to: list[str]) -> dict[str, str]:
         name, target = (named[1], named[2]) if named else ("", text)
         if name in targets:
             raise ConfigError("two targets are given for the same source", "Name them: --to SOURCE=TARGET.")
-        if not re.match(r"[a-z]+://", target):
-            target = str(Path(target).expanduser().absolute()) + ("/" if target.endswith("/") else "")
+        if re.match(r"[a-z]+://", target):
+            refuse_password(target)
+        else:
+            target = absolute(target) + ("/" if target.endswith("/") else "")
         targets[name] = target
     return targets
 

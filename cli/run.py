@@ -51,9 +51,9 @@ def run(
     type
         Only its databases, only its files, or both.
     encrypt_to
-        An age recipient (age1…, see `backups keys generate`). Repeatable.
+        An age recipient (age1…, see `backups keys generate`). Repeatable; saved with the app.
     compression
-        How the backup is compressed.
+        How the backup is compressed; saved with the app.
     keep_last
         Keep so many backups of each type at each destination (saved with the app).
     json
@@ -62,22 +62,21 @@ def run(
     app_name = check_name(_one_name(name, app), "app")
     Codec(recipients=tuple(encrypt_to or ()))  # a recipient that is none is found before anything starts
     with prefect_api():
-        from cli.adhoc import Wanted, destinations_for, save_app
+        from cli.adhoc import Wanted, change_app, destinations_for, save_app
         from flows.backup import backup
         from flows.report import BackupFailed
 
         wanted = Wanted(source or [], to or [], encrypt_to or [], compression, keep_last)
         if source:
             save_app(app_name, wanted)
-        elif compression or keep_last:
-            raise ConfigError("--compression and --keep-last are saved with the app", "Give --source too.")
+        else:
+            change_app(app_name, wanted)
         try:
             with progress_line():
                 result = backup(
                     app=app_name,
                     type=type,
                     destinations=destinations_for(wanted.to) or None,
-                    encrypt_to=encrypt_to,
                 )
         except BackupFailed as error:
             if json:

@@ -17,8 +17,8 @@ _DAYS = 30
 _MOST = 200
 
 
-def unfinished_runs(app: str | None, committed: set[str]) -> list[Row]:
-    """The backup runs of the last 30 days that are not *committed* by id: running, failed, crashed, cancelled."""
+def unfinished_runs(app: str | None) -> list[Row]:
+    """The backup runs of the last 30 days that did not succeed everywhere: running, failed, crashed, cancelled."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
         FlowFilter,
@@ -43,7 +43,7 @@ def unfinished_runs(app: str | None, committed: set[str]) -> list[Row]:
             limit=_MOST,
         )
     rows = [_row(run) for run in runs]
-    return [row for row in rows if row.id not in committed and app in (None, row.app)]
+    return [row for row in rows if app in (None, row.app)]
 
 
 def _row(run: FlowRun) -> Row:
@@ -52,11 +52,11 @@ def _row(run: FlowRun) -> Row:
     app = str(run.parameters.get("app", ""))
     name = (run.name or "").rpartition(" ")[2]
     try:
-        backup_id = str(BackupId.parse(name))
+        parsed = BackupId.parse(name)
+        backup_id, kind = str(parsed), str(parsed.type)
     except ConfigError:
-        backup_id = f"run {run.id}"
+        backup_id, kind = f"run {run.id}", str(run.parameters.get("type") or "?")
     status = (run.state_name or "unknown").lower()
     detail = (run.state.message or "").splitlines()[0] if run.state and run.state.message else ""
-    kind = str(run.parameters.get("type") or (name.split("-")[1] if name.count("-") >= 2 else "?"))
     started = utc(run.start_time) if run.start_time else ""
     return Row(backup_id, app, started, kind, None, "-", status, detail="" if status == "running" else detail)

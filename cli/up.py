@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from cli.output import note
 from vault.errors import BackupError, ConfigError
 
 POOL = "backups"
+_NAMES = ("server", "worker")
 _POLL_SECONDS = "2"
 
 
@@ -42,8 +45,15 @@ def up(*, port: int = 4200) -> int:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     port = port or free_port()
+    _refuse_used(port)
     url = f"http://127.0.0.1:{port}/api"
     environment = {"PREFECT_API_URL": url}
+    password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
+    if password:
+        environment["PREFECT_API_AUTH_STRING"] = password
+    else:
+        note("Whoever has an account on this machine can reach the server and read its secrets.")
+        note("  If that is not only you, set PREFECT_SERVER_API_AUTH_STRING=admin:PASSWORD first: it asks for it then.")
     children: list[subprocess.Popen[bytes]] = []
     try:
         note("Starting Prefect's server …")
@@ -68,6 +78,17 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise _Stop
+
+
+def _refuse_used(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(
+                f"port {port} on 127.0.0.1 cannot be used: {error.strerror}", "Give another: --port N, or 0 for any."
+            ) from error
 
 
 def _register() -> None:
@@ -105,14 +126,12 @@ def _announce(environment: dict[str, str]) -> None:
 
 def _wait_for_one(children: list[subprocess.Popen[bytes]]) -> None:
     """Until a child ends by itself, which is a failure, or a signal asks for the end."""
-    pid, status = os.wait()
-    for child, name in zip(children, ("server", "worker"), strict=True):
-        if child.pid == pid:
-            child.returncode = os.waitstatus_to_exitcode(status)
-            raise BackupError(
-                f"Prefect's {name} ended with exit code {child.returncode}",
-                f"See {prefect_home() / 'backups' / f'{name}.log'}.",
-            )
+    handles = {os.pidfd_open(child.pid): (child, name) for child, name in zip(children, _NAMES, strict=True)}
+    ended, _, _ = select.select([*handles], [], [])
+    child, name = handles[ended[0]]
+    raise BackupError(
+        f"Prefect's {name} ended with exit code {child.wait()}", f"See {prefect_home() / 'backups' / f'{name}.log'}."
+    )
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -13,7 +13,7 @@ from pydantic import Field
 from flows.report import BackupFailed, BackupResult, announce, outcome, publish, showing
 from tasks.checksum import checksum
 from tasks.cleanup import cleanup
-from tasks.commit import Committed, commit
+from tasks.commit import commit
 from tasks.dump import dump
 from tasks.policy import RETRIES, RETRY_DELAY
 from tasks.preflight import preflight
@@ -27,6 +27,7 @@ from vault.milestone import milestone
 from vault.process import kill_all
 from vault.record import Artifact, BackupType, Verification
 
+_FAREWELL = 60.0  # seconds for steps to end when the run is told to
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 AppName = Annotated[str, Field(pattern=NAME, description="The saved app to back up.")]
 Reference = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9][a-z0-9-]{0,62}$")]
@@ -55,16 +56,18 @@ def backup(
     """
     run = preflight(app, type, destinations, encrypt_to)
     announce(run)
-    committed: dict[str, Committed] = {}
     try:
         with showing(run.progress):
             artifacts = {name: _back_up_source(run, name) for name in run.sources}
-            committed = _commit(run, artifacts)
-            _retain(run, committed)
+            _commit(run, artifacts)
+            _retain(run)
+    except BackupFailed as error:
+        publish(error.result)
+        raise
     finally:
         run.progress.stage("cleanup")
-        cleanup(run, frozenset(committed))
-    result = outcome(run, {name: done.record for name, done in committed.items()})
+        cleanup(run)
+    result = outcome(run)
     publish(result)
     if run.failures:
         raise BackupFailed(result)
@@ -96,10 +99,13 @@ def _transfer(transfer: Transfer) -> dict[str, Artifact]:
     dumping = dump.submit(transfer)
     summing = checksum.submit(transfer)
     uploads = {name: upload.submit(transfer, name) for name in transfer.readers if name != CHECKSUM}
-    _wait([dumping, summing, *uploads.values()])
-    errors = {name: _error(future) for name, future in uploads.items()}
-    for name, error in errors.items():
-        if error is not None and not _is_echo(error):
+    _wait(transfer, [dumping])
+    dump_error = _error(dumping)
+    if dump_error is not None:
+        transfer.spool.abort(dump_error)  # also where the task failed before it could do so itself
+    _wait(transfer, [summing, *uploads.values()])
+    for name, error in ((name, _error(future)) for name, future in uploads.items()):
+        if error is not None and not (dump_error and _is_echo(error)):
             run.fail(name, error)
     _raise_if_all_failed(run)
     _raise(dumping)
@@ -107,7 +113,7 @@ def _transfer(transfer: Transfer) -> dict[str, Artifact]:
     expected: Sum = summing.result()
     run.progress.stage(f"verify {source}")
     proofs = {name: verify.submit(transfer, name, expected) for name in uploads if name in run.live}
-    _wait([*proofs.values()])
+    _wait(transfer, [*proofs.values()])
     for name, proof in proofs.items():
         error = _error(proof)
         if error is not None:
@@ -151,46 +157,38 @@ def _shell_line(file: str, codec: Codec, restore_with: str) -> str:
     return " | ".join([f"{first} < {file}", *rest])
 
 
-def _commit(run: Run, artifacts: dict[str, dict[str, Artifact]]) -> dict[str, Committed]:
+def _commit(run: Run, artifacts: dict[str, dict[str, Artifact]]) -> None:
     run.progress.stage("commit")
     milestone("commit:begun")
     futures = {
         name: commit.submit(run, name, tuple(by_place[name] for by_place in artifacts.values())) for name in run.live
     }
-    return _results(run, futures)
-
-
-def _results(run: Run, futures: dict[str, PrefectFuture[Any]]) -> dict[str, Any]:
-    _wait([*futures.values()])
-    done = {}
-    for name, future in futures.items():
-        error = _error(future)
-        if error is None:
-            done[name] = future.result()
-        else:
-            run.fail(name, error)
-    return done
-
-
-def _retain(run: Run, committed: dict[str, Committed]) -> None:
-    """A retention that refuses or fails is a warning: the backup itself is good."""
-    if run.keep_last is None:
-        return
-    run.progress.stage("retain")
-    futures = {name: retain.submit(run, name, run.keep_last, done.clock) for name, done in committed.items()}
-    _wait([*futures.values()])
+    _wait(None, [*futures.values()])
     for name, future in futures.items():
         error = _error(future)
         if error is not None:
-            run.warnings.append(f"nothing old was deleted at {name}: {error}")
+            run.fail(name, error)
 
 
-def _wait(futures: list[PrefectFuture[Any]]) -> None:
-    """Until all have ended; when we are told to end instead, the tools are killed, lest their threads wait on."""
+def _retain(run: Run) -> None:
+    """A retention that refuses or fails is a warning: the backup itself is good."""
+    run.progress.stage("retain")
+    futures = {name: retain.submit(run, name, run.keep_last) for name in run.committed}
+    _wait(None, [*futures.values()])
+    for name, future in futures.items():
+        error = _error(future)
+        run.warnings += [f"retention at {name}: {error}"] if error is not None else future.result().warnings
+
+
+def _wait(transfer: Transfer | None, futures: list[PrefectFuture[Any]]) -> None:
+    """Until all have ended. When we are told to end, they are: no step may go on behind the back of cleanup."""
     try:
         wait(futures)
-    except BaseException:
+    except BaseException as error:
         kill_all()
+        if transfer is not None:
+            transfer.spool.abort(error)
+        wait(futures, timeout=_FAREWELL)
         raise
 
 
@@ -212,4 +210,4 @@ def _is_echo(error: BaseException) -> bool:
 
 def _raise_if_all_failed(run: Run) -> None:
     if not run.live:
-        raise BackupFailed(outcome(run, {}))
+        raise BackupFailed(outcome(run))

@@ -89,8 +89,9 @@ class BackupFailed(BackupError):
         return type(self), (self.result,)
 
 
-def outcome(run: Run, committed: dict[str, BackupRecord]) -> BackupResult:
+def outcome(run: Run) -> BackupResult:
     """The result of *run* as it stands now."""
+    committed = {name: done.record for name, done in run.committed.items()}
     landings = tuple(
         Landing(
             name,

@@ -13,16 +13,16 @@ from vault.errors import BackupError
 from vault.milestone import milestone
 
 
-def clean_up(run: Run, committed: frozenset[str]) -> list[str]:
+def clean_up(run: Run) -> list[str]:
     """Remove the run's directory, and its artifacts where no record was written. Returns what could not be.
 
-    Idempotent. It never raises: what it leaves is invisible garbage that the next run or the grace removes.
+    Idempotent. It never raises: what it leaves is invisible, and goes when it is a day old (``tasks.retain``).
     """
     problems: list[str] = []
     milestone("cleanup:begun")
-    for name in set(run.destinations) - committed:
+    for name in set(run.destinations) - set(run.committed) - run.committing:
         try:
-            if run.keys:  # a record whose commit only seemed to fail goes first (law 3)
+            if run.begun:  # a record whose commit only seemed to fail goes first (law 3)
                 Catalog(run.destinations[name], run.app, run.keyring.trust).remove(run.id)
         except BackupError as error:
             problems.append(f"parts of {run.id} may be left at {name}: {error.message}")
@@ -36,6 +36,6 @@ def clean_up(run: Run, committed: frozenset[str]) -> list[str]:
 
 
 @task(name="cleanup", **ONCE)
-def cleanup(run: Run, committed: frozenset[str]) -> list[str]:
+def cleanup(run: Run) -> list[str]:
     """See ``clean_up``."""
-    return clean_up(run, committed)
+    return clean_up(run)

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from prefect import task
 
 from tasks.policy import STEP
-from tasks.run import Run
+from tasks.run import Committed, Run
 from vault.catalog import Catalog
 from vault.milestone import milestone
 from vault.record import Artifact, BackupRecord, utc
 
 
-@dataclass(frozen=True)
-class Committed:
-    """A record as it lies at a destination, and the time that the destination gave it."""
-
-    record: BackupRecord
-    clock: datetime
-
-
 def commit_record(run: Run, destination: str, artifacts: tuple[Artifact, ...]) -> Committed:
     """The record as it lies at *destination*; writing the same one again is no error (O04)."""
+    run.completed_at = run.completed_at or max(datetime.now(UTC), run.id.created_at)
     record = BackupRecord(
         id=str(run.id),
         app=run.app,
         type=run.id.type,
         created_at=utc(run.id.created_at),
-        completed_at=utc(max(datetime.now(UTC), run.id.created_at)),
+        completed_at=utc(run.completed_at),
         producer=run.producer,
         artifacts=artifacts,
     )
     milestone("commit:before")
-    catalog = Catalog(run.destinations[destination], run.app, run.keyring.trust)
-    stored = catalog.commit(record, run.keyring.signer)
+    run.committing.add(destination)
+    try:
+        catalog = Catalog(run.destinations[destination], run.app, run.keyring.trust)
+        stored = catalog.commit(record, run.keyring.signer)
+        run.committed[destination] = Committed(record, stored.modified)
+    finally:
+        run.committing.discard(destination)
     milestone("commit:done")
-    return Committed(record, stored.modified)
+    return run.committed[destination]
 
 
 @task(name="commit", task_run_name="commit at {destination}", **STEP)

@@ -16,7 +16,7 @@ def dump_source(transfer: Transfer) -> Encoded:
     try:
         with transfer.timed("dump"), run.sources[transfer.source].dump() as source_dump:
             transfer.dump = source_dump
-            run.keys.add(transfer.key)
+            run.begun = True
             milestone("dump:begun")
             before = run.progress.now.done
             encoded = encode(

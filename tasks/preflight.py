@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from socket import gethostname
 
 from prefect import runtime, task
@@ -26,7 +25,7 @@ from vault.milestone import milestone
 from vault.process import sweep_orphans
 from vault.record import BackupId, BackupRecord, BackupType
 from vault.store import check_name
-from vault.workspace import Turn, Workspace, default_root, sweep
+from vault.workspace import Turn, Workspace, contains, default_root, sweep
 
 APP_SLUG = "backup-app"
 GROWTH = 1.2
@@ -113,15 +112,11 @@ def _refuse_overlap(sources: dict[str, Source], destinations: dict[str, Destinat
     for source_name, source in sources.items():
         for path in source.paths:
             for what, target in targets.items():
-                if _contains(path, target):
+                if contains(path, target):
                     raise ConfigError(
                         f"source {source_name} ({path}) contains the {what} ({target}): it would back itself up",
                         "Move the one out of the other; the work directory is where BACKUPS_WORK_DIR says.",
                     )
-
-
-def _contains(outer: Path, inner: Path) -> bool:
-    return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
 
 
 def _limits() -> Limits:

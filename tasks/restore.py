@@ -22,14 +22,14 @@ from blocks.sources import target_for
 from blocks.sources.base import Content, RestoreOptions, Source
 from tasks.policy import ONCE, STEP
 from tasks.progress import Progress
-from vault.catalog import Catalog
+from vault.catalog import Catalog, History
 from vault.codec import Codec, Digesting, decode, parse_identities
 from vault.errors import ConfigError, Corrupt, RestoreRefused, SpoolError
 from vault.milestone import milestone
 from vault.record import Artifact, BackupRecord
 from vault.signing import Trust
 from vault.spool import Buffer
-from vault.workspace import Workspace, default_root, sweep
+from vault.workspace import Workspace, contains, default_root, sweep
 
 _BLOCK = 1024 * 1024
 _FETCHES = 2
@@ -84,9 +84,9 @@ def resolve_backup(request: RestoreRequest, destination: Destination, trust: Tru
     """The backup that is meant, authenticated, and its targets, each found fit to take it."""
     history = Catalog(destination, request.app, trust).history()
     record = history.find(request.backup, request.source)
-    warnings: tuple[str, ...] = ()
-    if request.backup == "latest":
-        warnings = tuple(f"skipped a newer backup: {d.error.message}" for d in history.newer_damaged(record))
+    if request.identity_file is not None:
+        _identities(request.identity_file)
+    warnings = _warnings(request, history, record)
     wanted = [record.artifact(request.source)] if request.source else list(record.artifacts)
     base = _missing_base(request, wanted)
     chosen = []
@@ -97,10 +97,29 @@ def resolve_backup(request: RestoreRequest, destination: Destination, trust: Tru
                 "Add --identity FILE, with the age identity of one of them.",
             )
         target = _target(request, artifact, len(wanted) > 1)
+        _refuse_overlap(target, destination)
         if base is None or artifact.source in request.targets:
             target.check_target(request.options)
         chosen.append((artifact, target))
     return Plan(record, tuple(chosen), warnings, base)
+
+
+def _warnings(request: RestoreRequest, history: History, record: BackupRecord) -> tuple[str, ...]:
+    if request.backup != "latest":
+        return ()
+    damaged = [f"skipped a newer backup: {d.error.message}" for d in history.newer_damaged(record)]
+    own = {artifact.source for artifact in record.artifacts}
+    others = {artifact.source for other in history.records for artifact in other.artifacts} - own
+    absent = [f"{record.id} is the latest, and has no {name}: see --source" for name in sorted(others)]
+    return (*damaged, *(absent if request.source is None else ()))
+
+
+def _refuse_overlap(target: Source, destination: Destination) -> None:
+    """A target that contains the backups, or lies among them, would replace what it is restored from."""
+    for path in target.paths:
+        for ours in (*destination.paths, default_root()):
+            if contains(path, ours) or contains(ours, path):
+                raise RestoreRefused(f"{path} and {ours} lie within each other", "Restore to a place of its own.")
 
 
 def _missing_base(request: RestoreRequest, wanted: list[Artifact]) -> Path | None:

@@ -2,55 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from prefect import task
 
+from blocks.destinations.base import Destination
 from tasks.policy import STEP
 from tasks.run import Run
-from vault.catalog import Catalog
+from vault.catalog import Catalog, History
 from vault.errors import RetentionRefused
 from vault.milestone import milestone
-from vault.record import BackupId
-from vault.retention import RetentionPolicy
+from vault.record import BackupId, BackupRecord, backup_of
+from vault.retention import MAX_DELETES, RetentionPolicy
+
+ORPHAN_GRACE = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
 class Retained:
-    """What stays and what went, by id; each with its reasons."""
+    """What went, by id, and what a person should know."""
 
-    kept: dict[str, tuple[str, ...]]
-    dropped: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def apply_retention(run: Run, destination: str, keep_last: int, clock: datetime) -> Retained:
-    """Raises ``RetentionRefused`` before anything is deleted when anything looks odd.
+def apply_retention(run: Run, destination: str, keep_last: int | None) -> Retained:
+    """Delete what the policy and newer verified backups let go, at most ``MAX_DELETES`` a run, and old garbage.
 
-    *clock* is the time that the destination gave the record which was committed just now.
+    Raises ``RetentionRefused`` before anything is deleted when anything looks odd.
     """
+    now = datetime.now(UTC)
     catalog = Catalog(run.destinations[destination], run.app, run.keyring.trust)
     history = catalog.history()
-    same_type = [record.backup_id for record in history.records if record.type == run.id.type]
-    if run.id not in same_type:
+    remove_garbage(run.destinations[destination], catalog, history, now)
+    if keep_last is None:
+        return Retained()
+    own = run.committed[destination]
+    records = {record.backup_id: record for record in history.records if record.type == run.id.type}
+    if run.id not in records:
         raise RetentionRefused(f"{destination} does not list the backup that was committed just now")
+    _refuse_untrusted(history)
     plan = RetentionPolicy(keep_last=keep_last).plan(
-        same_type,
-        datetime.now(UTC),
+        [*records],
+        now,
         damaged=[damaged.key for damaged in history.damaged],
-        destination_clock=clock,
+        destination_clock=own.clock,
+        max_deletes=None,
     )
-    for dropped in plan.drop:
+    covered = [dropped for dropped in plan.drop if _is_covered(records[dropped], records, plan.keep)]
+    for dropped in covered[:MAX_DELETES]:
         catalog.remove(dropped)
         milestone("retain:removed")
-    return Retained(_texts(plan.keep), tuple(map(str, plan.drop)))
+    return Retained(tuple(map(str, covered[:MAX_DELETES])), _warnings(destination, len(covered)))
 
 
-def _texts(kept: dict[BackupId, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    return {str(backup_id): reasons for backup_id, reasons in kept.items()}
+def remove_garbage(store: Destination, catalog: Catalog, history: History, now: datetime) -> None:
+    """Unfinished uploads, and artifacts without a record, of runs that began more than 24 hours ago (D07, D10)."""
+    store.clean(now)
+    for orphan in history.orphans:
+        backup_id = backup_of(orphan.key)
+        if backup_id and max(backup_id.created_at, orphan.modified) < now - ORPHAN_GRACE:
+            store.remove(orphan.key)
+
+
+def _is_covered(old: BackupRecord, records: dict[BackupId, BackupRecord], kept: Iterable[BackupId]) -> bool:
+    """Whether a newer backup that stays has every source that *old* has."""
+    sources = {artifact.source for artifact in old.artifacts}
+    return any(
+        backup_id > old.backup_id and sources <= {artifact.source for artifact in records[backup_id].artifacts}
+        for backup_id in kept
+    )
+
+
+def _refuse_untrusted(history: History) -> None:
+    for damaged in history.damaged:
+        if damaged.status == "untrusted":
+            raise RetentionRefused(f"nothing was deleted: {damaged.error.message}", damaged.error.remedy)
+
+
+def _warnings(destination: str, count: int) -> tuple[str, ...]:
+    left = count - MAX_DELETES
+    return (f"{left} more old backups at {destination} go with the next runs, {MAX_DELETES} a run",) if left > 0 else ()
 
 
 @task(name="retain", task_run_name="retain at {destination}", **STEP)
-def retain(run: Run, destination: str, keep_last: int, clock: datetime) -> Retained:
+def retain(run: Run, destination: str, keep_last: int | None) -> Retained:
     """See ``apply_retention``."""
-    return apply_retention(run, destination, keep_last, clock)
+    return apply_retention(run, destination, keep_last)

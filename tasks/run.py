@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from blocks.destinations.base import Destination, Upload
@@ -13,7 +14,7 @@ from blocks.signing_key import Keyring
 from blocks.sources.base import Dump, Source
 from tasks.progress import Progress
 from vault.codec import Codec, Encoded
-from vault.record import BackupId, artifact_key
+from vault.record import BackupId, BackupRecord, artifact_key
 from vault.spool import Reader, Spool
 from vault.workspace import Turn, Workspace
 
@@ -27,6 +28,14 @@ class Limits:
     spool: int = 1024**3
     segment: int = 32 * 1024**2
     stall_timeout: float = 600.0
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A record as it lies at a destination, and the time that the destination gave it."""
+
+    record: BackupRecord
+    clock: datetime
 
 
 @dataclass(eq=False, repr=False)
@@ -46,8 +55,12 @@ class Run:
     limits: Limits = field(default_factory=Limits)
     producer: dict[str, str] = field(default_factory=dict)
     failures: dict[str, BaseException] = field(default_factory=dict)
-    keys: set[str] = field(default_factory=set)
-    """Every artifact key that was begun: what cleanup removes where the commit did not happen."""
+    begun: bool = False
+    """Whether anything was sent: what cleanup removes where no commit happened."""
+    completed_at: datetime | None = None
+    committing: set[str] = field(default_factory=set)
+    """Destinations whose record may or may not be written: cleanup touches nothing there."""
+    committed: dict[str, Committed] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:

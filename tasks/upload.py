@@ -7,6 +7,7 @@ from prefect import task
 from blocks.destinations.base import Upload
 from tasks.policy import STEP, is_final
 from tasks.run import Transfer
+from vault.errors import BackupError
 from vault.milestone import milestone
 from vault.store import StoredObject
 
@@ -25,7 +26,10 @@ def upload_spool(transfer: Transfer, destination: str) -> StoredObject:
         milestone("upload:committed")
     except BaseException as error:
         if is_final(error):
-            abandon(transfer, destination)
+            try:
+                abandon(transfer, destination)
+            except BackupError as second:  # the first error is the one to be told
+                error.add_note(f"and its rest could not be removed: {second.message}")
         else:
             transfer.uploads.pop(destination, None)  # the next try resumes by token
         raise

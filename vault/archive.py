@@ -61,7 +61,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a sound archive holds; *bytes* is the data stored for files, without holes, *length* the whole stream."""
+    """What a sound archive holds.
+
+    *acls* counts the members with an access list; *bytes* is the data of files, without holes, *length* the whole.
+    """
 
     members: int
     files: int
@@ -69,6 +72,7 @@ class Verdict:
     symlinks: int
     hard_links: int
     fifos: int
+    acls: int
     bytes: int
     length: int
 
@@ -91,7 +95,7 @@ class Judge:
     def __init__(self, limits: Limits | None = None, hollow: Callable[[bytes], object] | None = None) -> None:
         self.limits = limits or Limits()
         self._hollow = hollow
-        self.bytes = self.length = 0
+        self.bytes = self.length = self._acls = 0
         self._counts = [0] * 256  # by type flag
         self._rest = b""  # the beginning of a header that is not all here
         self._skip = 0  # data still to pass
@@ -138,6 +142,7 @@ class Judge:
             symlinks=counts[_SYMLINK],
             hard_links=counts[_HARD_LINK],
             fifos=counts[_FIFO],
+            acls=self._acls,
             bytes=self.bytes,
             length=self.length,
         )
@@ -229,6 +234,7 @@ class Judge:
         if pending:
             self._pending = {}
             name, size = _overridden(pending, name, size)
+            self._acls += b"SCHILY.acl.access" in pending or b"SCHILY.acl.default" in pending
             # The map alone takes one block: then no data follows it.
             if self._hollow and size <= BLOCK and b"GNU.sparse.name" in pending:
                 self._hollow(name)

@@ -17,9 +17,9 @@ from vault.errors import (
     BadRecord,
     ConfigError,
     Corrupt,
+    DestinationError,
     IntegrityError,
     NotFound,
-    Transient,
     WrongKey,
     printable,
 )
@@ -37,6 +37,7 @@ from vault.spool import Segment
 from vault.store import Store, StoredObject, check_name, is_key
 
 _READERS = 8
+_Found = BackupRecord | IntegrityError | DestinationError
 _BATCH = 256
 
 
@@ -45,7 +46,7 @@ class Damaged:
     """A record that cannot be used: *error* says why, and is raised when somebody asks for it."""
 
     key: str
-    error: IntegrityError
+    error: IntegrityError | DestinationError
 
     @property
     def status(self) -> str:
@@ -203,17 +204,15 @@ def _missing(store: Store, record: BackupRecord, ours: dict[str, StoredObject]) 
     return None
 
 
-def _read_records(store: Store, keys: list[str], trust: Trust) -> Iterator[BackupRecord | IntegrityError | NotFound]:
-    def read(key: str) -> BackupRecord | IntegrityError | NotFound:
+def _read_records(store: Store, keys: list[str], trust: Trust) -> Iterator[_Found]:
+    def read(key: str) -> _Found:
         try:
             with store.open(key) as stream:
                 data = stream.read(MAX_RECORD_BYTES + 1)
             if len(data) > MAX_RECORD_BYTES:
                 raise BadRecord(f"record {key} is longer than {MAX_RECORD_BYTES} bytes")
             return unseal(key, data, trust)
-        except Transient:
-            raise
-        except (IntegrityError, NotFound) as error:
+        except (IntegrityError, DestinationError) as error:  # one that cannot be read does not hide the others
             return error
 
     if not keys:

@@ -64,5 +64,6 @@ class Trust:
         if public_key not in self.public_keys and key_id(public_key) not in self.key_ids:
             raise WrongKey(
                 f"it is signed by key {key_id(public_key)}, which is not known here",
-                f"If that is the key of the machine that made the backup, add --trust {key_id(public_key)}",
+                f"If that is the key of the machine that made the backup, add --trust {key_id(public_key)};"
+                f" to believe it from now on: backups keys trust {public_key}",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -30,6 +31,20 @@ def check_name(name: str, what: str) -> str:
 def is_path(text: str) -> bool:
     """Whether *text* is a path and no name: names never begin with ``/``, ``.`` or ``~``."""
     return text.startswith(("/", ".", "~"))
+
+
+def absolute(path: str) -> str:
+    """*path* from the root, without ``..`` and with ``~`` as the shell has it."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def refuse_password(url: str) -> None:
+    """Pass unless *url* holds a password: it would be seen in the process list, and stored as a parameter."""
+    if re.match(r"[a-z]+://[^/@]*:[^/]*@", url) or "password=" in url:
+        raise ConfigError(
+            "a password in a URL can be seen by others on this machine",
+            "Leave it out: put it into ~/.pgpass, or save the source (`backups source add`), which asks for it.",
+        )
 
 
 def is_key(key: str) -> bool:

@@ -32,12 +32,7 @@ class Workspace:
         """Make it below *root*. ``SpoolError`` when the disk does not let us, ``ConfigError`` for a foreign root."""
         self.root = root
         try:
-            root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if root.stat().st_uid != os.getuid():
-                raise ConfigError(
-                    f"the work directory {root} belongs to somebody else",
-                    "Set BACKUPS_WORK_DIR to a directory of your own.",
-                )
+            _make_root(root)
             self.path = Path(mkdtemp(prefix=f"{name}.", dir=root))
             new = self.path / f"{_LOCK}.new"
             self._lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -67,7 +62,8 @@ class Turn:
     def take(self, waiting: Callable[[], None]) -> None:
         """Return when it is our turn; *waiting* is called once where somebody else has it now."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _make_root(self._path.parent.parent)
+            self._path.parent.mkdir(exist_ok=True, mode=0o700)
             self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise SpoolError(f"{self._path} cannot be made: {error.strerror}", _ELSEWHERE) from error
@@ -82,6 +78,20 @@ class Turn:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def _make_root(root: Path) -> None:
+    root.parent.mkdir(parents=True, exist_ok=True)
+    root.mkdir(exist_ok=True, mode=0o700)
+    if root.stat().st_uid != os.getuid():
+        raise ConfigError(
+            f"the work directory {root} belongs to somebody else", "Set BACKUPS_WORK_DIR to a directory of your own."
+        )
+
+
+def contains(outer: Path, inner: Path) -> bool:
+    """Whether *inner* is *outer* or lies in it, symbolic links followed."""
+    return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
 
 
 def leftovers(root: Path) -> list[Path]:

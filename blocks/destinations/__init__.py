@@ -7,7 +7,7 @@ from pathlib import Path
 from blocks.destinations.base import Destination, Upload
 from blocks.destinations.local import LocalDestination
 from blocks.loading import find, load
-from vault.store import is_path
+from vault.store import absolute, is_path
 
 DESTINATIONS: dict[str, type[Destination]] = {"local-destination": LocalDestination}
 """Every kind, by its block type's slug."""
@@ -16,7 +16,7 @@ DESTINATIONS: dict[str, type[Destination]] = {"local-destination": LocalDestinat
 def destination_from(text: str) -> Destination:
     """What *text* means: a path (with a ``/`` at its beginning, or after dots or ``~``), else a saved destination."""
     if is_path(text):
-        return LocalDestination(root=Path(text).expanduser().absolute())
+        return LocalDestination(root=Path(absolute(text)))
     return load(find(text, DESTINATIONS, "destination"), Destination)  # type: ignore[type-abstract]
 
 

@@ -6,6 +6,7 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -91,6 +92,10 @@ class Destination(Block, ABC):
     @property
     def paths(self) -> tuple[Path, ...]:
         """Local paths that this fills: no source may contain them (S19)."""
+        return ()
+
+    def clean(self, now: datetime) -> tuple[str, ...]:
+        """Remove unfinished uploads that nobody has written to for 24 hours; returns their names."""
         return ()
 
     def free_space(self) -> int | None:

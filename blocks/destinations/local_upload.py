@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from blocks.destinations.base import Upload
 from blocks.destinations.local_files import (
@@ -18,7 +18,7 @@ from blocks.destinations.local_files import (
     sync,
     translated,
 )
-from vault.errors import AlreadyExists, DestinationError, NoSpace, NotFound
+from vault.errors import AlreadyExists, DestinationError, DestinationUnavailable, NoSpace, NotFound
 from vault.spool import Segment
 from vault.store import StoredObject
 
@@ -61,19 +61,21 @@ class LocalUpload(Upload):
             with translated(self._what):
                 if not self._committed:
                     self._finish()
-                sync(self._directory.fd)
+                with self._tried_once():
+                    sync(self._directory.fd)
             return self._stored()
         except DestinationError:
-            # Never resumed: after a failed fsync the kernel may call lost pages clean.
-            self.abort()
+            with suppress(DestinationError):  # the first error is the one to tell
+                self.abort()
             raise
 
     def _finish(self) -> None:
         if self._file is None or os.fstat(self._file.fd).st_size != self.offset:
             raise DestinationError(f"{self._what}: the file has not the {self.offset} bytes that were sent")
-        sync(self._file.fd)
-        os.posix_fadvise(self._file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        self._file.close()  # before the rename: network file systems report a full quota here
+        with self._tried_once():
+            sync(self._file.fd)
+            os.posix_fadvise(self._file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            self._file.close()  # before the rename: network file systems report a full quota here
         try:
             rename_new(self._directory.fd, self.token, self._name)
         except FileExistsError:
@@ -97,6 +99,19 @@ class LocalUpload(Upload):
             name = self._name if self._committed else self.token
             status = os.stat(name, dir_fd=self._directory.fd, follow_symlinks=False)
             return stored_object(self._key, status)
+
+    @contextmanager
+    def _tried_once(self) -> Iterator[None]:
+        """Never tried again: after a failed fsync the kernel calls the lost pages clean, and a second one succeeds."""
+        try:
+            with translated(self._what):
+                yield
+        except DestinationUnavailable as error:
+            place = self._what.partition(" at ")[2]
+            raise DestinationError(
+                f"{error.message}: the disk did not keep what was written to it",
+                f"Check the disk of {place} (dmesg, smartctl) or its mount; then back up again.",
+            ) from error
 
     @contextmanager
     def _removed_when_full(self) -> Iterator[None]:

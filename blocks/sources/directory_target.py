@@ -80,6 +80,9 @@ def staging(target: Path, server: LocalServer) -> Iterator[Path]:
 def _locked_directory(parent: Path, prefix: str) -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        for acl in ("system.posix_acl_access", "system.posix_acl_default"):  # what is made here inherits none
+            with suppress(OSError):
+                os.removexattr(path, acl)
         lock = os.open(path, _DIRECTORY)
         with suppress(OSError):  # a file system without locks: then nobody sweeps either
             fcntl.flock(lock, fcntl.LOCK_EX)

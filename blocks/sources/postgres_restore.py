@@ -15,9 +15,19 @@ from pydantic import JsonValue
 
 from blocks.sources.base import Content, Facts, RestoreOptions
 from blocks.sources.postgres_client import Access, Installation, identifier, literal
-from blocks.sources.postgres_facts import OBJECTS, Properties, measure, properties_of
+from blocks.sources.postgres_facts import Properties, measure, properties_of
 from blocks.sources.postgres_plain import check_script
-from blocks.sources.postgres_swap import Target, adopt, beside, create, drop, drop_leftovers, swap
+from blocks.sources.postgres_swap import (
+    Target,
+    adopt,
+    beside,
+    check_still_empty,
+    create,
+    drop,
+    drop_leftovers,
+    is_empty,
+    swap,
+)
 from vault.errors import (
     BackupError,
     Corrupt,
@@ -46,8 +56,7 @@ def look_at(access: Access, name: str) -> Target:
     ).split("|")
     target = Target(access, name, maintenance, "absent", may_create == "t", may_replace == "t")
     if target.names(f"datname = {literal(name)}"):
-        empty = access.execute(name, f"{OBJECTS};") == "0"
-        return replace(target, state="empty" if empty else "full")
+        return replace(target, state="empty" if is_empty(target, name) else "full")
     return target
 
 
@@ -76,7 +85,9 @@ def restore(target: Target, content: Content, options: RestoreOptions) -> Facts:
         load = _loader(target, client, file, options)
         with _roles(target, content.artifact.facts, properties, options):
             if target.beside:
-                return _restore_beside(target, content, properties, load)
+                return _restore_beside(target, content, properties, load, options)
+            if not options.overwrite:
+                check_still_empty(target, target.name)
             load(target.name)
             return _measured(target, target.name, content)
 
@@ -190,7 +201,9 @@ def _loader(target: Target, client: Installation, file: Path, options: RestoreOp
     return load
 
 
-def _restore_beside(target: Target, content: Content, properties: Properties | None, load: Load) -> Facts:
+def _restore_beside(
+    target: Target, content: Content, properties: Properties | None, load: Load, options: RestoreOptions
+) -> Facts:
     new = beside(target.name, "restore")
     try:
         target.sql(create(new, properties))
@@ -198,7 +211,7 @@ def _restore_beside(target: Target, content: Content, properties: Properties | N
         facts = _measured(target, new, content)
         notes: list[JsonValue] = [*adopt(target, new, properties)] if properties else []
         milestone("restore:before-swap")
-        old = swap(target, new)
+        old = swap(target, new, overwrite=options.overwrite)
     except BaseException as error:
         with suppress(BackupError):  # the first error is the one to tell; the next restore cleans up
             drop(target, new)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blocks.sources.postgres_client import Access, identifier, literal
-from blocks.sources.postgres_facts import Properties
-from vault.errors import SourceError, SourceUnavailable
+from blocks.sources.postgres_facts import OBJECTS, Properties
+from vault.errors import RestoreRefused, SourceError, SourceUnavailable
 
 NAME_BYTES = 63
 _PREFIX_BYTES = 41  # of the 63 of a name: leaves room for what `beside` adds
@@ -111,17 +111,46 @@ def adopt(target: Target, database: str, properties: Properties) -> list[str]:
     return notes
 
 
-def swap(target: Target, new: str) -> str | None:
-    """Give *new* the name of the target; returns the new name of what had it, if there was something."""
+def is_empty(target: Target, name: str) -> bool:
+    """Whether the database *name* holds nothing of a user."""
+    return target.access.execute(name, f"{OBJECTS};") == "0"
+
+
+def check_still_empty(target: Target, name: str) -> None:
+    """Raise ``RestoreRefused`` when *name*, which is the target or had its name, was filled during the restore."""
+    if not is_empty(target, name):
+        raise RestoreRefused(
+            f"the database {target.name!r} is not empty any more: it was filled during the restore",
+            "Restore to another name, or allow it to be replaced (--overwrite).",
+        )
+
+
+def swap(target: Target, new: str, *, overwrite: bool) -> str | None:
+    """Give *new* the name of the target; returns the new name of what had it, if there was something.
+
+    Without *overwrite* that is empty, or nothing changes (law 8). Only what was renamed is sure to stay so: until
+    then clients come back as soon as they are disconnected.
+    """
     live = target.name
     rename = f"ALTER DATABASE {identifier(new)} RENAME TO {identifier(live)};"
     if target.state == "absent":
         target.sql(rename)
         return None
     old = beside(live, "old")
+    if not overwrite:
+        check_still_empty(target, live)
     aside = f"ALTER DATABASE {identifier(live)} RENAME TO {identifier(old)};"
     with _disconnecting(target):
         target.sql(f"BEGIN; {aside} {rename} COMMIT;")
+    if not overwrite:
+        try:
+            check_still_empty(target, old)
+        except BaseException:
+            away = f"ALTER DATABASE {identifier(live)} RENAME TO {identifier(new)};"
+            back = f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(live)};"
+            with _disconnecting(target):
+                target.sql(f"BEGIN; {away} {back} COMMIT;")
+            raise
     return old
 
 

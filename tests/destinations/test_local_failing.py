@@ -115,11 +115,41 @@ def test_any_other_error_of_sync_is_fatal_and_the_upload_never_resumed(
     upload = destination.upload(KEY)
     upload.append(Segment.of(b"x"))
     failing(monkeypatch, os, "fsync", errno.EIO)
-    with pytest.raises(DestinationUnavailable):
+    with pytest.raises(DestinationError, match="Input/output error: the disk did not keep") as caught:
         upload.commit()
+    assert not isinstance(caught.value, Transient)
+    assert f"Check the disk of {destination.location} (dmesg" in caught.value.remedy
     with pytest.raises(NotFound):
         destination.upload(KEY, resume=upload.token)
     assert lies_in(destination) == set()
+
+
+@pytest.mark.fault("D04")
+@pytest.mark.parametrize(("name", "when"), [("fsync", 2), ("close", 1)], ids=["fsync of the directory", "close"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+def test_no_later_failure_to_keep_the_file_is_tried_again(
+    destination: LocalDestination, monkeypatch: pytest.MonkeyPatch, name: str, when: int, number: int
+) -> None:
+    upload = destination.upload(KEY)
+    upload.append(Segment.of(b"x"))
+    failing(monkeypatch, os, name, number, when)
+    with pytest.raises(DestinationError, match="the disk did not keep") as caught:
+        upload.commit()
+    assert not isinstance(caught.value, Transient)
+
+
+@pytest.mark.law(5)
+@pytest.mark.fault("D04")
+def test_a_failed_sync_is_told_though_the_file_cannot_be_removed_either(
+    destination: LocalDestination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = destination.upload(KEY)
+    upload.append(Segment.of(b"x"))
+    failing(monkeypatch, os, "fsync", errno.EIO)
+    failing(monkeypatch, os, "unlink", errno.EIO)
+    with pytest.raises(DestinationError, match="the disk did not keep") as caught:
+        upload.commit()
+    assert not isinstance(caught.value, Transient)
 
 
 def test_a_disk_that_goes_away_while_writing_is_transient_and_the_upload_resumes(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ParameterTypeError
 
-from blocks import App, LocalDestination
+import flows.backup
+from blocks import App, Directory, LocalDestination
 from blocks.signing_key import keyring
 from flows.backup import backup
 from flows.report import BackupFailed
@@ -19,8 +22,10 @@ from tasks.commit import commit_record
 from tasks.preflight import prepare_run
 from tasks.restore import RestoreRequest, restore_backup
 from tests.flows.conftest import Sample
+from vault.catalog import Catalog
 from vault.codec import generate_identity
 from vault.errors import ConfigError, DestinationError, DestinationUnavailable, NoSpace, SourceError
+from vault.record import BackupId, artifact_key, utc
 from vault.spool import Segment
 
 
@@ -211,6 +216,76 @@ def test_keep_last_deletes_the_oldest_only_after_the_newest_is_committed(sample:
 
 
 @pytest.mark.law(4)
+def test_retention_keeps_the_last_backup_of_a_source_that_no_newer_one_holds(sample: Sample) -> None:
+    whole = backup(app=sample.name, type="files").id
+    app = App.load(sample.name)
+    Directory(path=sample.files).save(f"{sample.name}-other")
+    app.sources, app.keep_last = [f"directory/{sample.name}-other"], 1
+    app.save(sample.name, overwrite=True)
+    backup(app=sample.name, type="files")
+    newest = backup(app=sample.name, type="files").id
+    assert {record.id for record in sample.history().records} == {whole, newest}
+
+
+@pytest.mark.law(4)
+@pytest.mark.fault("Z11")
+def test_a_run_deletes_ten_backups_at_most_and_says_that_more_follow(sample: Sample) -> None:
+    ids = [backup(app=sample.name, type="files").id for _ in range(2)]
+    (record,) = [r for r in sample.history().records if r.id == ids[0]]
+    catalog, ring = Catalog(sample.destination(), sample.name, keyring().trust), keyring()
+    for day in range(1, 13):
+        old = BackupId(record.backup_id.created_at - timedelta(days=day), "files", "abcdef")
+        key = artifact_key(sample.name, old, record.artifacts[0].source, "tar.zst")
+        upload = sample.destination().upload(key)
+        upload.append(Segment.of((sample.destination().root / record.artifacts[0].key).read_bytes()))
+        upload.commit()
+        artifact = record.artifacts[0].model_copy(update={"key": key})
+        fields = {"id": str(old), "created_at": utc(old.created_at), "artifacts": (artifact,)}
+        catalog.commit(record.model_copy(update=fields), ring.signer)
+    app = App.load(sample.name)
+    app.keep_last = 1
+    app.save(sample.name, overwrite=True)
+    result = backup(app=sample.name, type="files")
+    assert len(sample.history().records) == 15 - 10
+    assert any("4 more old backups" in warning for warning in result.warnings)
+    backup(app=sample.name, type="files")
+    assert len(sample.history().records) == 1
+
+
+@pytest.mark.fault("D07", "D10", "K06")
+def test_what_dead_runs_left_goes_when_it_is_a_day_old(sample: Sample) -> None:
+    place = sample.destination()
+    for days, name in ((2, "old"), (0, "new")):
+        at = datetime.now(UTC) - timedelta(days=days)
+        upload = place.upload(artifact_key(sample.name, BackupId.new(at, "files"), name, "tar"))
+        upload.append(Segment.of(b"content"))
+        stored = upload.commit()
+        os.utime(place.root / stored.key, (at.timestamp(), at.timestamp()))
+    backup(app=sample.name, type="files")
+    assert [orphan.key.split(".")[1] for orphan in sample.history().orphans] == ["new"]
+
+
+@pytest.mark.law(1, 3)
+def test_a_run_that_is_interrupted_while_one_commit_is_done_keeps_that_backup(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = flows.backup.wait
+
+    def interrupted(futures: list[object], timeout: float | None = None) -> object:
+        done = waited(futures, timeout)
+        if timeout is None and sample.history().records:
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(flows.backup, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        backup(app=sample.name, type="files")
+    history = sample.history()
+    assert len(history.records) == 1
+    assert not history.damaged
+
+
+@pytest.mark.law(4)
 @pytest.mark.fault("D11")
 def test_retention_refuses_while_a_record_is_unreadable_and_the_backup_stays_good(sample: Sample) -> None:
     app = App.load(sample.name)
@@ -221,7 +296,7 @@ def test_retention_refuses_while_a_record_is_unreadable_and_the_backup_stays_goo
     good = record.read_bytes()
     record.write_bytes(b"{}")
     result = backup(app=sample.name, type="files")
-    assert any("nothing old was deleted" in warning for warning in result.warnings)
+    assert any("retention" in warning for warning in result.warnings)
     record.write_bytes(good)
     assert len(sample.history().records) == 2
 
@@ -234,20 +309,17 @@ def test_two_backups_are_two_runs_with_ids_of_their_own(sample: Sample) -> None:
 
 @pytest.mark.fault("O04", "D06")
 def test_a_commit_that_is_repeated_after_it_succeeded_changes_nothing(sample: Sample) -> None:
-    result = backup(app=sample.name)
-    record = result.record
+    record = backup(app=sample.name).record
     assert record is not None
     run = prepare_run(sample.name, None, None, None)
-    run.id = record.backup_id
-    path = sample.destination().root / record.key
-    before = path.read_bytes()
-    destination = f"{sample.name}-backups"
     try:
-        from vault.catalog import Catalog
-
-        Catalog(run.destinations[destination], sample.name, run.keyring.trust).commit(record, run.keyring.signer)
+        run.id, run.producer = record.backup_id, record.producer
+        run.completed_at = datetime.fromisoformat(record.completed_at)
+        path = sample.destination().root / record.key
+        before = path.read_bytes()
+        for _ in range(2):
+            assert commit_record(run, f"{sample.name}-backups", record.artifacts).record == record
         assert path.read_bytes() == before
-        assert callable(commit_record)
     finally:
         run.close()
 

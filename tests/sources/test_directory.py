@@ -137,7 +137,7 @@ def test_facts_say_how_much_is_in_it(tree: Path) -> None:
     kinds = [path.lstat().st_mode for path in tree.rglob("*")]
     assert dump.facts["members"] == len(kinds) + 1
     assert dump.facts["directories"] == sum(map(stat.S_ISDIR, kinds)) + 1
-    assert (dump.facts["symlinks"], dump.facts["hard_links"], dump.facts["fifos"]) == (3, 2, 1)
+    assert (dump.facts["symlinks"], dump.facts["hard_links"], dump.facts["fifos"], dump.facts["acls"]) == (3, 2, 1, 2)
     assert dump.facts["files"] == sum(map(stat.S_ISREG, kinds)) - 1
     assert dump.warnings == []
 
@@ -175,7 +175,7 @@ TREE = ("a.tmp", "b", "cache", "cache/x", "d", "d/a.tmp", "d/cache", "d/cache/y"
         (["/*", "--help"], set()),
         (["\\[x]", "/d", "/cache"], {"a.tmp", "b"}),
     ],
-    ids=str,
+    ids=lambda names: " ".join(sorted(names)) or "none",
 )
 def test_excludes_are_patterns_at_any_depth_or_with_a_slash_at_the_top(
     tmp_path: Path, exclude: list[str], left: set[str]
@@ -517,6 +517,16 @@ def test_an_empty_directory_is_a_target_and_becomes_what_was_dumped(tree: Path, 
     target.mkdir(0o700)
     Directory(path=target).restore(take(Directory(path=tree), tmp_path), KEEP)
     assert seen(target) == seen(tree)
+
+
+def test_no_access_list_is_inherited_from_where_it_is_restored(tmp_path: Path) -> None:
+    source = Directory(path=tmp_path / "plain")
+    (source.path / "d").mkdir(parents=True)
+    (source.path / "d/file").touch()
+    subprocess.run(["setfacl", "--modify", "default:user:1:rwx", tmp_path], check=True)
+    target = Directory(path=tmp_path / "restored")
+    target.restore(take(source, tmp_path), KEEP)
+    assert seen(target.path) == seen(source.path)
 
 
 @pytest.mark.law(8)

@@ -11,15 +11,18 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from prefect.blocks.core import Block
 from pydantic import SecretStr, ValidationError
 
 from blocks.servers import LocalServer
-from blocks.sources import postgres_dump, postgres_facts
-from blocks.sources.base import Dump, RestoreOptions
+from blocks.sources import postgres_dump, postgres_facts, postgres_swap
+from blocks.sources.base import Content, Dump, RestoreOptions
 from blocks.sources.postgres import PostgresDatabase
 from blocks.sources.postgres_plain import check_script
 from tests.contract.source import (
@@ -577,6 +580,60 @@ def test_an_empty_database_is_used_and_keeps_what_is_its_own(
         assert postgres_server.rows(name) == postgres_server.rows(database.database)
 
 
+FILL = "CREATE TABLE precious AS SELECT 1 AS n"
+FILLED = {"public.precious": ["(1)"]}
+
+
+def filling(content: Content, server: PostgresServer, name: str) -> Content:
+    """*content* during whose staging somebody fills the database *name*."""
+
+    def opened() -> AbstractContextManager[BinaryIO]:
+        server.sql(FILL, name)
+        return content.open()
+
+    return replace(content, open=opened)
+
+
+@pytest.mark.law(8)
+@pytest.mark.fault("A10")
+def test_an_empty_database_that_is_filled_during_the_restore_is_left(
+    database: PostgresDatabase, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    content = take(database, tmp_path)
+    with postgres_server.database() as name:
+        target = door(postgres_server, name)
+        with pytest.raises(RestoreRefused, match=f"'{name}' is not empty any more(.|\n)*--overwrite"):
+            target.restore(filling(content, postgres_server, name), RestoreOptions())
+        assert postgres_server.rows(name) == FILLED
+        assert ours(postgres_server, name) == [name]
+        target.restore(content, OVERWRITE)
+        assert postgres_server.rows(name) == postgres_server.rows(database.database)
+
+
+@pytest.mark.law(8)
+@pytest.mark.fault("A10")
+def test_an_empty_database_that_is_filled_while_clients_are_disconnected_is_left(
+    database: PostgresDatabase, postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = take(database, tmp_path)
+    real, left = postgres_swap._disconnecting, [FILL]
+
+    @contextmanager
+    def disconnecting(target: postgres_swap.Target) -> Iterator[None]:
+        if left:
+            postgres_server.sql(left.pop(), target.name)
+        with real(target):
+            yield
+
+    monkeypatch.setattr(postgres_swap, "_disconnecting", disconnecting)
+    with postgres_server.database() as name:
+        with pytest.raises(RestoreRefused, match="is not empty any more"):
+            door(postgres_server, name).restore(content, RestoreOptions())
+        assert not left
+        assert postgres_server.rows(name) == FILLED
+        assert ours(postgres_server, name) == [name]
+
+
 def test_a_new_database_gets_owner_rights_and_settings_of_the_dumped(
     database: PostgresDatabase, postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
@@ -688,6 +745,10 @@ def test_who_may_not_make_databases_restores_into_an_empty_one_whole_or_not_at_a
         with pytest.raises(SourceError):
             target.restore(cut, RestoreOptions())
         assert postgres_server.rows(second) == {}
+        with pytest.raises(RestoreRefused, match="is not empty any more"):
+            target.restore(filling(content, postgres_server, second), RestoreOptions())
+        assert postgres_server.rows(second) == FILLED
+        postgres_server.sql("DROP TABLE precious", second)
         target.restore(content, RestoreOptions())
         assert postgres_server.rows(second) == postgres_server.rows(first)
         with pytest.raises(RestoreRefused, match="may not create databases"):

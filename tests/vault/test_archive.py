@@ -472,7 +472,7 @@ def test_harmless_global_headers_and_attributes_are_taken() -> None:
         record(b"SCHILY.xattr.user.x", b"a=\n\0b") + record(b"mtime", b"1.5") + record(b"SCHILY.acl.access", b"u::")
     )
     data = pax(record(b"comment", b"x"), b"g") + pax(records) + FILE + END
-    assert judged(data).files == 1
+    assert (judged(data).files, judged(data).acls) == (1, 1)
 
 
 # -- properties

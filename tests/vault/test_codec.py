@@ -204,7 +204,11 @@ def test_the_extension_and_the_shell_line_follow_the_codec():
 
 
 @pytest.mark.fault("C10")
-@pytest.mark.parametrize("recipient", ["", " ", "age1", RECIPIENT[:-1], RECIPIENT + "\n", "ssh-rsa AAAA"])
+@pytest.mark.parametrize(
+    "recipient",
+    ["", " ", "age1", RECIPIENT[:-1], RECIPIENT + "\n", "ssh-rsa AAAA"],
+    ids=["empty", "blank", "prefix", "cut", "with a line break", "of ssh"],
+)
 def test_a_bad_recipient_is_refused_and_never_means_plaintext(recipient):
     with pytest.raises(ConfigError, match=r"recipient 2: .* is not an age recipient"):
         Codec(recipients=(RECIPIENT, recipient))
@@ -260,7 +264,7 @@ def test_a_flipped_bit_anywhere_is_an_integrity_error_and_releases_only_true_byt
 
 
 @pytest.mark.fault("C01")
-@pytest.mark.parametrize("at", [0, len(DATA) // 2, -1])
+@pytest.mark.parametrize("at", [0, len(DATA) // 2, -1], ids=["first", "middle", "last"])
 def test_the_first_middle_and_last_byte_are_covered(at):
     data = bytearray(DATA)
     data[at] ^= 1

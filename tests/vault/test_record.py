@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -11,11 +12,11 @@ from pydantic import ValidationError
 
 from vault.errors import BadRecord, ConfigError, WrongKey
 from vault.record import (
-    BACKUP_TYPES,
     MAX_RECORD_BYTES,
     Artifact,
     BackupId,
     BackupRecord,
+    BackupType,
     artifact_key,
     backup_of,
     parse_utc,
@@ -369,7 +370,7 @@ def test_a_written_time_is_read_back_to_the_second(moment):
 
 @given(
     st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
-    st.sampled_from(BACKUP_TYPES),
+    st.sampled_from(get_args(BackupType)),
 )
 def test_an_id_is_read_back_as_it_is_spelled(moment, backup_type):
     backup_id = BackupId.new(moment, backup_type)
