@@ -13,6 +13,7 @@ gives back what it took; the record's signature says that it is ours.
 
 from __future__ import annotations
 
+import re
 import zlib
 from array import array
 from collections.abc import Callable, Iterator
@@ -22,11 +23,11 @@ from typing import BinaryIO
 
 from vault.errors import Corrupt, UnsafeArchive, printable
 
-BLOCK = 512
-READ = 1024 * 1024
+BLOCK, READ = 512, 1024 * 1024
 
 _ZERO = bytes(BLOCK)
 _MAGICS = _POSIX, _GNU = b"ustar\0", b"ustar "
+_OCTAL = re.compile(rb"[0-7]+")
 _ADLER = 65521
 _BUCKETS = 256
 
@@ -229,7 +230,7 @@ class Judge:
             raise Corrupt("the archive has a member in neither POSIX nor GNU format")
         name, size = header[:100].partition(b"\0")[0], _octal(header[124:136])
         if header[345] and magic == _POSIX:
-            name = _string(header[345:500]) + b"/" + name
+            name = header[345:500].partition(b"\0")[0] + b"/" + name
         pending, self._pending_kinds = self._pending, b""
         if pending:
             self._pending = {}
@@ -267,7 +268,7 @@ class Judge:
         elif kind == _FIFO:
             self._place(place)
         else:
-            self._link(kind, place, pending.get(b"linkpath") or _string(header[157:257]))
+            self._link(kind, place, pending.get(b"linkpath") or header[157:257].partition(b"\0")[0])
 
     def _old_sparse(self, header: bytes, size: int) -> int:
         if header[257:263] != _GNU:
@@ -384,18 +385,11 @@ def _octal(field: bytes) -> int:
         number = int.from_bytes(field[1:], "big")
     else:
         digits = field.strip(b" \0")
-        try:
-            # isdigit: int() alone would also take "1_0", "+1" and "0o1".
-            number = int(digits, 8) if digits.isdigit() else -1
-        except ValueError:
-            number = -1
+        # int() alone would also take "1_0", "+1" and "0o1".
+        number = int(digits, 8) if _OCTAL.fullmatch(digits) else -1
     if not 0 <= number < 2**63:
         raise Corrupt("the archive has a header with a malformed number")
     return number
-
-
-def _string(field: bytes) -> bytes:
-    return field.partition(b"\0")[0]
 
 
 def _padded(size: int) -> int:

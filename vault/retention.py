@@ -134,7 +134,7 @@ class RetentionPolicy(BaseModel):
         if max_deletes is not None and len(drop) > max_deletes:
             raise RetentionRefused(
                 f"the policy would delete {len(drop)} backups at once, more than {max_deletes}",
-                "Look at the plan with `backups prune APP --dry-run`; if it is right, allow that many once.",
+                "Look at what it would delete; if that is right, allow so many once.",
             )
         return Plan(keep, drop)
 
