@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 TIMEOUT = 120
+DEAF_NO_MORE = ("env", "--default-signal=INT")  # whoever started the tests in the background had it ignored
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Machine:
         """Start the command; its output goes to ``output`` in its home."""
         with (self.home / "output").open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "cli", *arguments],
+                [*DEAF_NO_MORE, sys.executable, "-m", "cli", *arguments],
                 env=self.environment(**more),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
