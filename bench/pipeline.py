@@ -31,8 +31,8 @@ _ROWS_PER_MB = 5_500
 _TABLES = 4
 _FILL = """
 CREATE TABLE t{n} (id bigint PRIMARY KEY, customer text, email text, note text, amount numeric(12,2), at timestamptz);
-INSERT INTO t{n} SELECT i, 'customer ' || (i % 50000), md5(i::text) || '@example.org',
-    repeat(md5((i % 1000)::text), 1) || md5(i::text || 'x') || ' order ' || i, (i % 100000) / 7.0,
+INSERT INTO t{n} SELECT i, 'customer ' || (i % 50000), md5('{n}' || i::text) || '@example.org',
+    md5((i % 1000)::text) || md5('{n}' || i::text || 'x') || ' order ' || i, (i % 100000) / 7.0,
     timestamptz '2020-01-01' + i * interval '1 second' FROM generate_series(1, {rows}) i;
 CREATE INDEX ON t{n} (customer);
 ANALYZE t{n};

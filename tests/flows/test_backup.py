@@ -24,9 +24,10 @@ from tasks.restore import RestoreRequest, restore_backup
 from tests.flows.conftest import Sample
 from vault.catalog import Catalog
 from vault.codec import generate_identity
-from vault.errors import ConfigError, DestinationError, DestinationUnavailable, NoSpace, SourceError
-from vault.record import BackupId, artifact_key, utc
+from vault.errors import BackupError, ConfigError, DestinationError, DestinationUnavailable, NoSpace, SourceError
+from vault.record import BackupId, artifact_key, seal, utc
 from vault.spool import Segment
+from vault.workspace import default_root
 
 
 @pytest.mark.law(1, 7)
@@ -213,6 +214,47 @@ def test_keep_last_deletes_the_oldest_only_after_the_newest_is_committed(sample:
     app.save(sample.name, overwrite=True)
     ids = [backup(app=sample.name, type="files").id for _ in range(3)]
     assert [record.id for record in sample.history().records] == sorted(ids)[-2:]
+
+
+@pytest.mark.fault("O06")
+def test_a_run_whose_spool_is_lost_commits_nothing_and_the_next_one_begins_anew(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = LocalDestination.upload
+
+    def upload(self: LocalDestination, key: str, resume: str | None = None) -> object:
+        if ".tar" in key:
+            for spool in default_root().glob("*/*.1"):
+                shutil.rmtree(spool)
+        return real(self, key, resume)
+
+    monkeypatch.setattr(LocalDestination, "upload", upload)
+    with pytest.raises(BackupError, match="is gone"):
+        backup(app=sample.name, type="files")
+    monkeypatch.setattr(LocalDestination, "upload", real)
+    assert (sample.history().records, sample.history().orphans) == ((), ())
+    backup(app=sample.name, type="files")
+    assert len(sample.history().records) == 1
+
+
+@pytest.mark.law(8)
+@pytest.mark.fault("A15")
+def test_nothing_that_a_record_says_decides_where_a_restore_writes(sample: Sample, tmp_path: Path) -> None:
+    record = backup(app=sample.name, type="files").record
+    assert record is not None
+    victim = tmp_path / "victim"
+    hostile = record.artifacts[0].model_copy(
+        update={"facts": {**record.artifacts[0].facts, "path": str(victim)}, "restore_with": f"touch {victim}"}
+    )
+    path = sample.destination().root / record.key
+    path.write_bytes(seal(record.model_copy(update={"artifacts": (hostile,)}), keyring().signer))
+    request = RestoreRequest(sample.name, "latest", {"": str(tmp_path / "target")})
+    restore_backup(request, sample.destination(), keyring().trust)
+    assert not victim.exists()
+    assert (tmp_path / "target/b.txt").read_text() == "b"
+    for key in (f"{sample.name}/../../victim", f"/victim/{record.id}.x.tar", f"other/{record.id}.x.tar"):
+        with pytest.raises(BackupError):
+            seal(record.model_copy(update={"artifacts": (hostile.model_copy(update={"key": key}),)}), keyring().signer)
 
 
 @pytest.mark.law(4)
