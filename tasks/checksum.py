@@ -9,6 +9,8 @@ from prefect import task
 from tasks.policy import ONCE
 from tasks.run import CHECKSUM, Sum, Transfer
 
+_BLOCK = 1024 * 1024
+
 
 def checksum_spool(transfer: Transfer) -> Sum:
     """Size and digest of the whole artifact, as every destination has to hold it."""
@@ -16,9 +18,10 @@ def checksum_spool(transfer: Transfer) -> Sum:
     reader = transfer.readers[CHECKSUM]
     try:
         for segment in reader:
-            data = segment.read()
-            digest.update(data)
-            size += len(data)
+            with segment.open() as stream:
+                while data := stream.read(_BLOCK):
+                    digest.update(data)
+                    size += len(data)
             reader.done(segment)
     finally:
         reader.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import BinaryIO
 
 from prefect import task
@@ -10,6 +9,7 @@ from prefect import task
 from blocks.destinations.base import Destination
 from tasks.policy import STEP
 from tasks.run import Sum, Transfer
+from vault.codec import Digesting
 from vault.errors import ReadBackMismatch
 from vault.milestone import milestone
 from vault.record import Verification
@@ -36,13 +36,11 @@ def verify_object(store: Destination, key: str, expected: Sum) -> Verification:
 
 def sum_of(stream: BinaryIO) -> Sum:
     """Size and digest of what *stream* gives."""
-    digest, size = hashlib.sha256(), 0
+    reader = Digesting(stream)
     buffer = bytearray(_BLOCK)
-    view = memoryview(buffer)
-    while count := stream.readinto(buffer):  # type: ignore[attr-defined]
-        digest.update(view[:count])
-        size += count
-    return Sum(size, digest.hexdigest())
+    while reader.readinto(buffer):
+        pass
+    return Sum(reader.size, reader.sha256)
 
 
 @task(name="verify", task_run_name="verify {transfer.source} at {destination}", **STEP)
