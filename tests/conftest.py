@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ _home = Path(tempfile.mkdtemp(prefix="backups-tests-"))
 
 def pytest_configure(config: pytest.Config) -> None:
     """Isolate before any test module is imported: Prefect reads its environment while it is imported."""
+    # Whoever starts us in the background has Ctrl-C ignored, and so would be each command that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "docs: runs what the documentation shows")
     # Cores are shared and noisy: a deadline would measure the neighbours. CI tries the same examples each time.
     hypothesis.settings.register_profile("shared", deadline=None, derandomize="CI" in os.environ)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.command import DEAF_NO_MORE, Machine
+from tests.peers.command import Machine
 from tests.peers.prefect_server import prefect_server
 
 
@@ -240,7 +240,7 @@ def test_up_serves_the_ui_and_a_worker_and_ctrl_c_ends_all_of_it(data: Path, tmp
     machine = Machine(tmp_path / "home", None)
     machine.home.mkdir()
     with subprocess.Popen(
-        [*DEAF_NO_MORE, sys.executable, "-m", "cli", "up", "--port", "0"],
+        [sys.executable, "-m", "cli", "up", "--port", "0"],
         env=machine.environment(),
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 TIMEOUT = 120
-DEAF_NO_MORE = ("env", "--default-signal=INT")  # whoever started the tests in the background had it ignored
 
 
 @dataclass
@@ -63,7 +62,7 @@ class Machine:
         """Start the command; its output goes to ``output`` in its home."""
         with (self.home / "output").open("ab") as output:
             return subprocess.Popen(
-                [*DEAF_NO_MORE, sys.executable, "-m", "cli", *arguments],
+                [sys.executable, "-m", "cli", *arguments],
                 env=self.environment(**more),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
