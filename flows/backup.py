@@ -27,7 +27,7 @@ from vault.milestone import milestone
 from vault.process import kill_all
 from vault.record import Artifact, BackupType, Verification
 
-_FAREWELL = 60.0  # seconds for steps to end when the run is told to
+_FAREWELL = 60  # seconds for steps to end when the run is told to
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 AppName = Annotated[str, Field(pattern=NAME, description="The saved app to back up.")]
 Reference = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9][a-z0-9-]{0,62}$")]
@@ -185,10 +185,12 @@ def _wait(transfer: Transfer | None, futures: list[PrefectFuture[Any]]) -> None:
     try:
         wait(futures)
     except BaseException as error:
-        kill_all()
         if transfer is not None:
             transfer.spool.abort(error)
-        wait(futures, timeout=_FAREWELL)
+        for _ in range(_FAREWELL):
+            kill_all()  # again and again: a step may be about to start one
+            if not wait(futures, timeout=1.0).not_done:
+                break
         raise
 
 
