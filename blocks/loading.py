@@ -37,10 +37,10 @@ def load(ref: str, kind: type[AnyBlock]) -> AnyBlock:
     try:
         block = Block.load(ref)
     except ValidationError as error:
-        raise ConfigError(_misfit(ref, error), _CORRECT) from None
+        raise ConfigError(f"block {ref} does not fit: {problems(error)}", _CORRECT) from None
     except (ValueError, RuntimeError) as error:
         if isinstance(error.__cause__, ValidationError):
-            raise ConfigError(_misfit(ref, error.__cause__), _CORRECT) from None
+            raise ConfigError(f"block {ref} does not fit: {problems(error.__cause__)}", _CORRECT) from None
         if missing(ref):
             raise ConfigError(f"there is no block {printable(ref)}", _HOW_TO_ADD) from error
         raise ConfigError(f"block {ref} cannot be loaded: {printable(str(error))[:300]}") from error
@@ -49,10 +49,9 @@ def load(ref: str, kind: type[AnyBlock]) -> AnyBlock:
     return block
 
 
-def _misfit(ref: str, error: ValidationError) -> str:
-    """Field by field, without the values, which pydantic's own text quotes."""
-    problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-    return f"block {ref} does not fit: {'; '.join(problems)}"
+def problems(error: ValidationError) -> str:
+    """What does not fit, field by field; without the values, which pydantic's own text quotes (law 10)."""
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
 
 
 def missing(ref: str) -> bool:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from blocks.app import App
 from blocks.destinations import DESTINATIONS, LocalDestination
 from blocks.destinations.base import Destination
-from blocks.loading import AnyBlock, block_name, find, load, missing, reference, saved
+from blocks.loading import AnyBlock, block_name, find, load, missing, problems, reference, saved
 from blocks.sources import SOURCES, Source, source_from
 from cli.output import note
 from vault.errors import ConfigError
@@ -68,8 +68,7 @@ def _save_fields(name: str, before: App | None, fields: dict[str, Any]) -> None:
     try:
         app = App(**{**kept, **fields})
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
-        raise ConfigError(f"app {name}: {'; '.join(problems)}") from None
+        raise ConfigError(f"app {name}: {problems(error)}") from None
     app.save(name, overwrite=True)
 
 

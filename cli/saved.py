@@ -1,0 +1,175 @@
+"""What `backups source`, `destination` and `app` share: save after a test, list, show, test, remove."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from cli.api import prefect_api
+from cli.output import note, show_json, show_table
+from vault.errors import ConfigError
+from vault.store import check_name
+
+if TYPE_CHECKING:
+    from prefect.blocks.core import Block
+
+Flag = Parameter(negative="")
+Repeated = Parameter(negative="", consume_multiple=False)
+
+_ARTICLE = {"list": "every saved", "show": "a saved", "test": "a saved", "remove": "a saved"}
+
+
+def made(kind: type[Any], **fields: Any) -> Any:
+    """A block of *kind*; a field that does not fit is a ``ConfigError`` which names it."""
+    from pydantic import ValidationError
+
+    from blocks.loading import problems
+
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        raise ConfigError(problems(error)) from None
+
+
+def save(what: str, name: str, block: Any, no_test: bool) -> None:
+    """Save *block*, after a test of it unless that is not wanted; a name that is taken is refused."""
+    from blocks.loading import missing, reference
+
+    check_name(name, what)
+    if not missing(reference(block, name)):
+        raise ConfigError(f"{what} {name} is saved already", f"Remove it first: backups {what} remove {name}")
+    if not no_test:
+        block.check()
+    block.save(name)
+    note(f"Saved {what} {name}: {block.location}" + (" (not tested)" if no_test else ""))
+
+
+def secret(prompt: str, file: str | None) -> str:
+    """A secret, asked for at the terminal, or read from *file* (``-``: standard input); never an argument."""
+    if file == "-":
+        return sys.stdin.readline().rstrip("\n")
+    if file is not None:
+        try:
+            return Path(file).read_text().rstrip("\n")
+        except OSError as error:
+            raise ConfigError(f"the password file {file} cannot be read: {error.strerror}") from error
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            "a password is needed, and there is no terminal to ask for it",
+            "Give --password-file FILE (- for standard input), or --no-password.",
+        )
+    return getpass.getpass(f"{prompt}: ")
+
+
+def _kinds(what: str) -> dict[str, type[Block]]:
+    from blocks.app import App as AppBlock
+    from blocks.destinations import DESTINATIONS
+    from blocks.sources import SOURCES
+
+    kinds: dict[str, dict[str, type[Block]]] = {
+        "source": {**SOURCES},
+        "destination": {**DESTINATIONS},
+        "app": {AppBlock.get_block_type_slug(): AppBlock},
+    }
+    return kinds[what]
+
+
+def _list(what: str, json: bool) -> None:
+    with prefect_api():
+        from blocks.loading import saved
+
+        refs = [ref.partition("/") for ref in saved(_kinds(what))]
+    if json:
+        show_json([{"name": name, "kind": slug} for slug, _, name in refs])
+    elif refs:
+        show_table(("NAME", "KIND"), [(name, slug) for slug, _, name in refs])
+    else:
+        note(f"No {what} is saved yet; see `backups {what} add --help`.")
+
+
+def _show(what: str, name: str, json: bool) -> None:
+    with prefect_api():
+        block = _found(what, name)
+        fields = _public(block)
+    if json:
+        show_json({"name": name, **fields})
+    else:
+        show_table(("FIELD", "VALUE"), [("name", name), *[(field, str(value)) for field, value in fields.items()]])
+
+
+def _public(block: Block) -> dict[str, Any]:
+    """The fields of a block as JSON has them; secrets stay masked."""
+    document = block.model_dump(mode="json", exclude={"server"})
+    return {name: value for name, value in document.items() if name in type(block).model_fields}
+
+
+def _found(what: str, name: str) -> Any:
+    from prefect.blocks.core import Block
+
+    from blocks.loading import find, load
+
+    return load(find(name, _kinds(what), what), Block)
+
+
+def _test(what: str, name: str) -> None:
+    with prefect_api():
+        from blocks.app import App as AppBlock
+        from blocks.app import load_destinations
+
+        block = _found(what, name)
+        parts = {name: block}
+        if isinstance(block, AppBlock):
+            parts = {**block.load_sources(None), **load_destinations(block.destinations)}
+        for part, door in parts.items():
+            door.check()
+            note(f"{part} works: {door.location}")
+
+
+def _remove(what: str, name: str) -> None:
+    with prefect_api():
+        from prefect.blocks.core import Block
+
+        from blocks.app import App as AppBlock
+        from blocks.loading import find, load, saved
+
+        ref = find(name, _kinds(what), what)
+        slug = AppBlock.get_block_type_slug()
+        for app_ref in saved([slug]) if what != "app" else []:
+            app = load(app_ref, AppBlock)
+            if ref in (*app.sources, *app.destinations):
+                raise ConfigError(
+                    f"{what} {name} is used by app {app_ref.partition('/')[2]}",
+                    f"Remove that first: backups app remove {app_ref.partition('/')[2]}",
+                )
+        Block.delete(ref)
+    note(f"Removed {what} {name}. Backups that lie at destinations were not touched.")
+
+
+def add_verbs(noun: App, what: str) -> None:
+    """Give *noun* the verbs that every saved thing has: list, show, test, remove."""
+
+    @noun.command(name="list")
+    def list_all(*, json: Annotated[bool, Flag] = False) -> None:
+        _list(what, json)
+
+    @noun.command(name="show")
+    def show_one(name: str, /, *, json: Annotated[bool, Flag] = False) -> None:
+        _show(what, name, json)
+
+    @noun.command(name="remove")
+    def remove_one(name: str, /) -> None:
+        _remove(what, name)
+
+    @noun.command(name="test")
+    def test_one(name: str, /) -> None:
+        _test(what, name)
+
+    for verb in (list_all, show_one, remove_one, test_one):
+        action = verb.__name__.partition("_")[0]
+        verb.__doc__ = f"{action.capitalize()} {_ARTICLE[action]} {what}.\n\nExample: backups {what} {action}" + (
+            "" if action == "list" else " NAME"
+        )
