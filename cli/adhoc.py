@@ -16,9 +16,7 @@ from blocks.loading import AnyBlock, block_name, find, load, missing, problems, 
 from blocks.sources import SOURCES, Source, source_from
 from cli.output import note
 from vault.errors import ConfigError
-from vault.store import NAME, absolute, check_name, is_path
-
-_NAMED = re.compile(r"([a-z0-9][a-z0-9-]{0,62})=(.+)", re.DOTALL)
+from vault.store import NAME, absolute, check_name, is_path, split_named
 
 
 @dataclass(frozen=True)
@@ -76,10 +74,9 @@ def source_ref(app: str, text: str) -> str:
     """The reference of the source that *text* means: a saved one, or one that is saved now (``NAME=…`` names it)."""
     if NAME.fullmatch(text) and (not Path(text).exists() or text in map(block_name, saved(SOURCES))):
         return find(text, SOURCES, "source")
-    named = _NAMED.fullmatch(text)
-    source = source_from(named[2] if named else text)
-    name = named[1] if named else source_name(app, source)
-    return _save(source, name, "source")
+    name, place = split_named(text)
+    source = source_from(place)
+    return _save(source, name or source_name(app, source), "source")
 
 
 def source_name(app: str, source: Source) -> str:

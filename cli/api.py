@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from cli.output import note
 from vault.errors import BackupError
+from vault.process import tied_to_us
 
 START_TIMEOUT = 120.0
 """Seconds for the embedded API to answer; a first start migrates its database (28 s on 2 cores)."""
@@ -151,7 +151,7 @@ def start_server(port: int, extra: dict[str, str]) -> subprocess.Popen[bytes]:
     options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning", "--lifespan", "on"]
     with log.open("ab") as output:
         return subprocess.Popen(
-            [*_tied(), *command, *options],
+            [*tied_to_us(), *command, *options],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -159,11 +159,6 @@ def start_server(port: int, extra: dict[str, str]) -> subprocess.Popen[bytes]:
             start_new_session=True,
             cwd="/",
         )
-
-
-def _tied() -> list[str]:
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
 def free_port() -> int:

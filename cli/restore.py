@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from cli.api import prefect_api, server_known
 from cli.output import human, note, progress_line, show_json
 from vault.errors import ConfigError
-from vault.store import absolute, check_name, is_path, refuse_password
+from vault.store import absolute, check_name, is_path, refuse_password, split_named
 
 if TYPE_CHECKING:
     from tasks.restore import RestoreRequest, RestoreResult
@@ -121,8 +121,7 @@ def _needs_api(from_: str) -> bool:
 def _targets(to: list[str]) -> dict[str, str]:
     targets: dict[str, str] = {}
     for text in to:
-        named = re.fullmatch(r"([a-z0-9][a-z0-9-]{0,62})=(.+)", text, re.DOTALL)
-        name, target = (named[1], named[2]) if named else ("", text)
+        name, target = split_named(text)
         if name in targets:
             raise ConfigError("two targets are given for the same source", "Name them: --to SOURCE=TARGET.")
         if re.match(r"[a-z]+://", target):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from types import FrameType
 from cli.api import free_port, prefect_home, running_up, start_server, up_file, wait_until_healthy
 from cli.output import note
 from vault.errors import BackupError, ConfigError
+from vault.process import tied_to_us
 
 POOL = "backups"
 _NAMES = ("server", "worker")
@@ -102,11 +102,9 @@ def _register() -> None:
 def _start_worker() -> subprocess.Popen[bytes]:
     log = prefect_home() / "backups" / "worker.log"
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-    setpriv = shutil.which("setpriv")
-    tied = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
     with log.open("ab") as output:
         return subprocess.Popen(
-            [*tied, *command],
+            [*tied_to_us("TERM"), *command],
             env={**os.environ, "PREFECT_WORKER_QUERY_SECONDS": _POLL_SECONDS},
             stdin=subprocess.DEVNULL,
             stdout=output,

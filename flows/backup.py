@@ -26,11 +26,11 @@ from vault.errors import BackupError, SpoolError, Transient
 from vault.milestone import milestone
 from vault.process import kill_all
 from vault.record import Artifact, BackupType, Verification
+from vault.store import NAME_PATTERN
 
 _FAREWELL = 60  # seconds for steps to end when the run is told to
-NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
-AppName = Annotated[str, Field(pattern=NAME, description="The saved app to back up.")]
-Reference = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9][a-z0-9-]{0,62}$")]
+AppName = Annotated[str, Field(pattern=NAME_PATTERN, description="The saved app to back up.")]
+Reference = Annotated[str, Field(pattern="^[a-z0-9-]+/" + NAME_PATTERN[1:])]
 Recipient = Annotated[str, Field(pattern=r"^age1[0-9a-z]+$")]
 
 

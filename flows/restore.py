@@ -12,14 +12,13 @@ from blocks.destinations import destination_from
 from blocks.signing_key import keyring
 from blocks.sources.base import RestoreOptions
 from tasks.restore import TASKS, RestoreRequest, RestoreResult, restore_backup
+from vault.record import Name
 from vault.signing import Trust
-
-NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
 
 @flow(name="restore", flow_run_name="restore {app} {backup}", persist_result=False)
 def restore(
-    app: Annotated[str, Field(pattern=NAME)],
+    app: Name,
     destination: str,
     targets: dict[str, str],
     backup: str = "latest",

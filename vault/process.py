@@ -136,7 +136,7 @@ class Tool:
         environment = _environment(command.env)
         argv = [_executable(command, environment["PATH"]), *command.argv[1:]]
         self._process = subprocess.Popen(
-            [*_tied_to_us(), *argv],
+            [*tied_to_us(), *argv],
             bufsize=0,
             stdin=stdin,
             stdout=stdout,
@@ -347,9 +347,10 @@ def _executable(command: Command, path: str) -> str:
 
 
 @cache
-def _tied_to_us() -> tuple[str, ...]:
+def tied_to_us(signal_name: str = "KILL") -> tuple[str, ...]:
+    """What goes before an argv so that the kernel sends that signal when the thread ends that started it."""
     setpriv = shutil.which("setpriv")
-    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+    return (setpriv, "--pdeathsig", signal_name, "--") if setpriv else ()
 
 
 def _widen(fd: int) -> None:

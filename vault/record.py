@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from vault.errors import BadRecord, ConfigError, WrongKey, printable
 from vault.signing import Signer, Trust
-from vault.store import check_key, check_name
+from vault.store import NAME_PATTERN, check_key, check_name
 
 BackupType = Literal["database", "files", "full"]
 Verification = Literal["server-digest", "read-back"]
@@ -31,7 +31,7 @@ _SEAL = b',\n  "signature": "'
 
 Size = Annotated[int, Field(ge=0, lt=2**63)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 @dataclass(frozen=True, order=True)

@@ -13,8 +13,11 @@ from typing import BinaryIO, Literal, Protocol
 from vault.errors import ConfigError, printable
 from vault.spool import Segment
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,62}/[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_NAME = "[a-z0-9][a-z0-9-]{0,62}"
+NAME = re.compile(_NAME)
+NAME_PATTERN = f"^{_NAME}$"  # for a field of pydantic
+KEY = re.compile(_NAME + "/[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_NAMED = re.compile(f"({_NAME})=(.+)", re.DOTALL)
 PARTIAL_SUFFIX = ".partial"
 
 
@@ -26,6 +29,12 @@ def check_name(name: str, what: str) -> str:
         f"{what} {printable(name)[:80]!r} is not a valid name",
         "Use 1 to 63 of a-z, 0-9 and '-', beginning with a letter or a digit.",
     )
+
+
+def split_named(text: str) -> tuple[str, str]:
+    """``NAME=rest`` as its two parts; the name is empty where *text* begins with none."""
+    named = _NAMED.fullmatch(text)
+    return (named[1], named[2]) if named else ("", text)
 
 
 def is_path(text: str) -> bool:
@@ -79,9 +88,12 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Digest:
-    """A digest that the far side computed from what it stores; *value* in lower-case hex."""
+    """A digest that the far side computed from what it stores; *value* in lower-case hex.
 
-    algorithm: Literal["sha256"]
+    ``etag`` is S3's: the MD5 of an object that was put whole, or the MD5 of its parts' MD5s, ``-`` and their number.
+    """
+
+    algorithm: Literal["sha256", "etag"]
     value: str
 
 
