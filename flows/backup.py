@@ -22,7 +22,7 @@ from tasks.run import CHECKSUM, Run, Sum, Transfer
 from tasks.upload import upload
 from tasks.verify import verify
 from vault.codec import Codec
-from vault.errors import BackupError, SpoolError, Transient
+from vault.errors import BackupError, SpoolError, Transient, UploadLost
 from vault.milestone import milestone
 from vault.process import kill_all
 from vault.record import Artifact, BackupType, Verification
@@ -104,8 +104,10 @@ def _transfer(transfer: Transfer) -> dict[str, Artifact]:
     if dump_error is not None:
         transfer.spool.abort(dump_error)  # also where the task failed before it could do so itself
     _wait(transfer, [summing, *uploads.values()])
-    for name, error in ((name, _error(future)) for name, future in uploads.items()):
-        if error is not None and not (dump_error and _is_echo(error)):
+    errors = {name: error for name, future in uploads.items() if (error := _error(future)) is not None}
+    _raise_if_lost(errors, len(uploads))
+    for name, error in errors.items():
+        if not (dump_error and _is_echo(error)):
             run.fail(name, error)
     _raise_if_all_failed(run)
     _raise(dumping)
@@ -208,6 +210,13 @@ def _raise(future: PrefectFuture[Any]) -> None:
 def _is_echo(error: BaseException) -> bool:
     """Whether an upload failed only because the dump did."""
     return isinstance(error, SpoolError) and error.__cause__ is not None
+
+
+def _raise_if_lost(errors: dict[str, BaseException], uploads: int) -> None:
+    """Where every destination lost what it was sent, another dump is the way; where one still has it, a copy is."""
+    lost = [error for error in errors.values() if isinstance(error, UploadLost)]
+    if lost and len(lost) == uploads:
+        raise lost[0]
 
 
 def _raise_if_all_failed(run: Run) -> None:

@@ -34,12 +34,12 @@ def apply_retention(run: Run, destination: str, keep_last: int | None) -> Retain
     Raises ``RetentionRefused`` before anything is deleted when anything looks odd.
     """
     now = datetime.now(UTC)
-    catalog = Catalog(run.destinations[destination], run.app, run.keyring.trust)
+    store, own = run.destinations[destination], run.committed[destination]
+    catalog = Catalog(store, run.app, run.keyring.trust)
     history = catalog.history()
-    remove_garbage(run.destinations[destination], catalog, history, now)
+    remove_garbage(store, history, min(now, own.clock))
     if keep_last is None:
         return Retained()
-    own = run.committed[destination]
     records = {record.backup_id: record for record in history.records if record.type == run.id.type}
     if run.id not in records:
         raise RetentionRefused(f"{destination} does not list the backup that was committed just now")
@@ -58,8 +58,12 @@ def apply_retention(run: Run, destination: str, keep_last: int | None) -> Retain
     return Retained(tuple(map(str, covered[:MAX_DELETES])), _warnings(destination, len(covered)))
 
 
-def remove_garbage(store: Destination, catalog: Catalog, history: History, now: datetime) -> None:
-    """Unfinished uploads, and artifacts without a record, of runs that began more than 24 hours ago (D07, D10)."""
+def remove_garbage(store: Destination, history: History, now: datetime) -> None:
+    """Unfinished uploads, and artifacts without a record, of runs that began more than 24 hours before *now*.
+
+    *now* is the earlier of our clock and the destination's: one that is ahead would make the living look old (D07,
+    D10, Z02).
+    """
     store.clean(now)
     for orphan in history.orphans:
         backup_id = backup_of(orphan.key)

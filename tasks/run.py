@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from tasks.progress import Progress
 from vault.codec import Codec, Encoded
 from vault.record import BackupId, BackupRecord, artifact_key
 from vault.spool import Reader, Spool
+from vault.store import Digest
 from vault.workspace import Turn, Workspace
 
 CHECKSUM = "checksum"
@@ -136,6 +138,16 @@ class Sum:
 
     size: int
     sha256: str
+    md5s: tuple[str, ...] = field(default=(), compare=False)
+    """One for each segment, where a destination's digest is made of them."""
+
+    def fits(self, digest: Digest) -> bool:
+        """Whether *digest* is that of the artifact, put whole or with a part for each segment."""
+        if digest.algorithm == "sha256":
+            return digest.value == self.sha256
+        joined = b"".join(map(bytes.fromhex, self.md5s))
+        parts = f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(self.md5s)}"
+        return digest.value == parts or self.md5s == (digest.value,)
 
 
 def _unused(parent: Path, source: str) -> Path:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from threading import Lock
+
 from prefect import task
 
 from blocks.destinations.base import Upload
 from tasks.policy import STEP, is_final
 from tasks.run import Transfer
-from vault.errors import BackupError
+from vault.errors import BackupError, NotFound, UploadLost
 from vault.milestone import milestone
+from vault.parallel import ordered
+from vault.spool import Reader, Segment
 from vault.store import StoredObject
 
 
@@ -17,12 +25,11 @@ def upload_spool(transfer: Transfer, destination: str) -> StoredObject:
     reader = transfer.readers[destination]
     try:
         with transfer.timed(f"upload {destination}"):
-            for segment in reader:
-                _begun(transfer, destination).append(segment)
-                reader.done(segment)
-                milestone("upload:segment")
+            held_back = _send(transfer, destination, reader)
             milestone("upload:sent")
             stored = _begun(transfer, destination).commit()
+        for segment in held_back:
+            reader.done(segment)
         milestone("upload:committed")
     except BaseException as error:
         if is_final(error):
@@ -36,6 +43,32 @@ def upload_spool(transfer: Transfer, destination: str) -> StoredObject:
     return stored
 
 
+def _send(transfer: Transfer, destination: str, reader: Reader) -> deque[Segment]:
+    """Append every segment, and give it back to the spool when the destination holds it; returns those it does not."""
+    lock, pending = Lock(), deque[Segment]()
+
+    def segments() -> Iterator[Segment]:
+        for segment in reader:
+            _begun(transfer, destination)
+            pending.append(segment)
+            yield segment
+
+    def append(segment: Segment) -> None:
+        sending = transfer.uploads[destination]
+        sending.append(segment)
+        with lock:
+            while pending and pending[0].offset + pending[0].size <= sending.offset:
+                reader.done(pending.popleft())
+        milestone("upload:segment")
+
+    if destination in transfer.tokens:
+        _begun(transfer, destination)  # before the first segment is taken: it may rewind
+    parallel = transfer.run.destinations[destination].parallel
+    with ThreadPoolExecutor(parallel) as pool, closing(ordered(pool, append, segments(), parallel - 1)) as appended:
+        deque(appended, maxlen=0)
+    return pending
+
+
 def abandon(transfer: Transfer, destination: str) -> None:
     """Leave the spool to the others, and drop what was sent."""
     transfer.readers[destination].close()
@@ -47,11 +80,25 @@ def abandon(transfer: Transfer, destination: str) -> None:
 def _begun(transfer: Transfer, destination: str) -> Upload:
     upload = transfer.uploads.get(destination)
     if upload is None:
-        store = transfer.run.destinations[destination]
-        upload = store.upload(transfer.key, resume=transfer.tokens.get(destination))
+        upload = _begin(transfer, destination)
         transfer.uploads[destination] = upload
     transfer.tokens[destination] = upload.token
     return upload
+
+
+def _begin(transfer: Transfer, destination: str) -> Upload:
+    store, token = transfer.run.destinations[destination], transfer.tokens.get(destination)
+    if token is None:
+        return store.upload(transfer.key)
+    try:
+        return store.upload(transfer.key, resume=token)
+    except NotFound as error:
+        if transfer.readers[destination].rewind():
+            return store.upload(transfer.key)
+        raise UploadLost(
+            f"{store.location} has lost what was sent of {transfer.key}, and the spool holds its beginning no more",
+            "Copy the backup there from another destination (`backups copy`), or back up again.",
+        ) from error
 
 
 @task(name="upload", task_run_name="upload {transfer.source} to {destination}", **STEP)

@@ -11,19 +11,19 @@ import hashlib
 import io
 import os
 import queue
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
-from typing import BinaryIO, Literal, TypeVar
+from typing import BinaryIO, Literal
 
 import pyrage  # type: ignore[import-untyped]
 import zstandard
 from isal import isal_zlib
 
 from vault.errors import BackupError, ConfigError, Corrupt, WrongKey
+from vault.parallel import ordered
 from vault.spool import MIB, Buffer
 
 BLOCK = 8 * MIB
@@ -32,8 +32,6 @@ CONTEXT_MEMORY = 96 * MIB  # for all compression threads together; only high lev
 
 _LEVELS = {"zstd": range(1, 20), "gzip": range(4), "none": range(0)}  # gzip: the levels of isal
 _EXTENSIONS = {"zstd": ".zst", "gzip": ".gz", "none": ""}
-_A = TypeVar("_A")
-_B = TypeVar("_B")
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ def _compressed(plain: _Plain, codec: Codec, threads: int) -> Generator[Buffer]:
     with (
         ThreadPoolExecutor(threads) as pool,
         ThreadPoolExecutor(1) as hashing,
-        closing(_ordered(pool, compress, plain.blocks(hashing), threads)) as results,
+        closing(ordered(pool, compress, plain.blocks(hashing), threads)) as results,
     ):
         for block, chunk in results:
             yield chunk
@@ -289,7 +287,7 @@ def _age_failure(error: Exception, codec: Codec) -> BackupError:
 def _unzstd(chunks: Iterator[Buffer]) -> Generator[Buffer]:
     """Each frame is one of our blocks, so that two threads can expand them side by side."""
     frames = _frames(io.BufferedReader(_Stream(chunks), MIB))
-    with ThreadPoolExecutor(2) as pool, closing(_ordered(pool, _expand, frames, 2)) as blocks:
+    with ThreadPoolExecutor(2) as pool, closing(ordered(pool, _expand, frames, 2)) as blocks:
         yield from blocks
 
 
@@ -483,18 +481,3 @@ def _fill(stream: BinaryIO, view: memoryview) -> int:
             break
         filled += count
     return filled
-
-
-def _ordered(pool: Executor, work: Callable[[_A], _B], items: Iterable[_A], ahead: int) -> Generator[_B]:
-    """`work` of each item, in order, at most `ahead` items before the one that is taken."""
-    pending: deque[Future[_B]] = deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(work, item))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()

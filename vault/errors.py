@@ -69,6 +69,10 @@ class DestinationUnavailable(DestinationError, Transient):
     """The destination does not answer now."""
 
 
+class UploadLost(DestinationUnavailable):
+    """What was sent of an object is gone there, and the spool cannot send it again: it takes another dump."""
+
+
 class SpoolError(BackupError):
     """The local spool failed: its disk is full, or the spool is gone."""
 

@@ -26,6 +26,9 @@ Buffer = bytes | bytearray | memoryview
 
 _REMEDY = "Look at the worker's disk: free space, quota, limits; or put the spool on a larger one."
 _POLL = 1.0  # seconds: other programs free disk space without telling us
+# From this segment on, segments are so many times as large. A segment is a part of a multipart upload, of which S3
+# takes 10 000: with segments of 32 MiB that makes 1.5 TiB, if the spool's limit lets them grow.
+_GROWTH = ((6000, 8), (2000, 4), (0, 1))
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,8 @@ class Spool:
         while rest:
             self._raise_if_useless()
             file = self._file or self._begin_segment()
-            rest = rest[self._append(file, rest[: self.segment_size - self._filled]) :]
-            if self._filled == self.segment_size:
+            rest = rest[self._append(file, rest[: self._room - self._filled]) :]
+            if self._filled == self._room:
                 self._seal(file)
 
     def _begin_segment(self) -> io.FileIO:
@@ -170,6 +173,12 @@ class Spool:
         self._kept[index] = segment
         self._sweep()
 
+    @property
+    def _room(self) -> int:
+        """How many bytes the segment that is being written, or comes next, may have."""
+        growth = next(times for first, times in _GROWTH if len(self._sealed) >= first)
+        return max(self.segment_size, min(self.segment_size * growth, self.limit // 4))
+
     def _wait_for_room(self) -> None:
         """Wait until a whole segment fits; after `stall_timeout` without progress drop who holds it back."""
         freed, since = self._freed, time.monotonic()
@@ -186,17 +195,17 @@ class Spool:
                 self._changed.wait(min(left, _POLL))
 
     def _fits(self) -> bool:
-        if self.bytes_on_disk + self.segment_size > self.limit:
+        if self.bytes_on_disk + self._room > self.limit:
             return False
         with self._disk("measured"):
             disk = os.statvfs(self.directory)
         free = disk.f_bavail * disk.f_frsize
-        if free >= self.reserve + self.segment_size:
+        if free >= self.reserve + self._room:
             return True
         if not self._kept:  # nothing of ours is left that could be freed
             raise SpoolError(
                 f"the spool's disk at {self.directory} has {free // MIB} MiB free; a segment and the"
-                f" reserve need {(self.reserve + self.segment_size) // MIB} MiB",
+                f" reserve need {(self.reserve + self._room) // MIB} MiB",
                 _REMEDY,
             )
         return False
@@ -287,6 +296,15 @@ class Reader:
                 self._done.remove(self._floor)
                 self._floor += 1
             self.spool._sweep()
+
+    def rewind(self) -> bool:
+        """Begin again at the first segment; False, and nothing changes, where it is not on disk any more."""
+        with self.spool._changed:
+            if self._error or self.spool._freed:
+                return False
+            self._floor = 0
+            self._done.clear()
+            return True
 
     def close(self) -> None:
         """Leave for good: the others are not held back by this reader any more."""

@@ -29,7 +29,10 @@ class Upload(ABC):
 
     token: str
     offset: int
-    """Bytes that the destination holds of this upload."""
+    """Bytes, from the first on, that the destination holds of this upload, so that nobody has to send them again.
+
+    A small last segment may be held back until ``commit``, without being counted.
+    """
 
     @abstractmethod
     def append(self, segment: Segment) -> None:
@@ -88,6 +91,16 @@ class Destination(Block, ABC):
     @abstractmethod
     def digest(self, key: str) -> Digest | None:
         """A digest that the far side computed from the bytes it stores; None where it cannot."""
+
+    @property
+    def parallel(self) -> int:
+        """How many segments of an upload may be appended at once, each from a thread of its own."""
+        return 1
+
+    @property
+    def wants_md5(self) -> bool:
+        """Whether ``digest`` gives an ``etag``, to which the MD5 of each segment has to be known."""
+        return False
 
     @property
     def paths(self) -> tuple[Path, ...]:

@@ -15,6 +15,7 @@ from prefect.exceptions import ParameterTypeError
 
 import flows.backup
 from blocks import App, Directory, LocalDestination
+from blocks.destinations.local_upload import LocalUpload
 from blocks.signing_key import keyring
 from flows.backup import backup
 from flows.report import BackupFailed
@@ -24,7 +25,15 @@ from tasks.restore import RestoreRequest, restore_backup
 from tests.flows.conftest import Sample
 from vault.catalog import Catalog
 from vault.codec import generate_identity
-from vault.errors import BackupError, ConfigError, DestinationError, DestinationUnavailable, NoSpace, SourceError
+from vault.errors import (
+    BackupError,
+    ConfigError,
+    DestinationError,
+    DestinationUnavailable,
+    NoSpace,
+    NotFound,
+    SourceError,
+)
 from vault.record import BackupId, artifact_key, seal, utc
 from vault.spool import Segment
 from vault.workspace import default_root
@@ -141,6 +150,43 @@ def test_an_upload_that_fails_for_a_moment_is_resumed_and_the_dump_is_not_repeat
     backup(app=sample.name, type="files")
     assert len(calls) == 2
     assert len(sample.history().records) == 1
+
+
+@pytest.mark.fault("T02")
+@pytest.mark.parametrize(("failing", "dumps"), [(0, 1), (8, 2)], ids=["spooled", "gone"])
+def test_an_upload_that_the_destination_lost_is_sent_again_from_the_spool_or_a_new_dump(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, failing: int, dumps: int
+) -> None:
+    (sample.files / "large.bin").write_bytes(os.urandom(1 << 20))
+    monkeypatch.setenv("BACKUPS_SPOOL_LIMIT", str(256 << 10))  # segments of 64 KiB
+    begin, append, dumped, lost = LocalDestination.upload, LocalUpload.append, [], []
+
+    def upload(self: LocalDestination, key: str, resume: str | None = None) -> object:
+        if resume is not None:
+            raise NotFound("there is no such upload")
+        return begin(self, key)
+
+    def fail_once(self: LocalUpload, segment: Segment) -> None:
+        if segment.index == failing and not lost:
+            lost.append(self)
+            self.abort()
+            raise DestinationUnavailable("the connection was reset")
+        append(self, segment)
+
+    def dump(self: Directory) -> object:
+        dumped.append(self)
+        return read(self)
+
+    read = Directory.dump
+    monkeypatch.setattr(LocalDestination, "upload", upload)
+    monkeypatch.setattr(LocalUpload, "append", fail_once)
+    monkeypatch.setattr(Directory, "dump", dump)
+    backup(app=sample.name, type="files")
+    monkeypatch.undo()
+    assert (len(lost), len(dumped)) == (1, dumps)
+    target = sample.root / "restored"
+    restore_backup(RestoreRequest(sample.name, "latest", {"": str(target)}), sample.destination(), keyring().trust)
+    assert (target / "large.bin").read_bytes() == (sample.files / "large.bin").read_bytes()
 
 
 @pytest.mark.law(7)

@@ -188,6 +188,37 @@ def test_a_retried_upload_gets_again_what_it_was_not_done_with(tmp_path):
     assert [s.index for s in reader] == [3]
 
 
+def test_a_reader_begins_again_only_while_every_segment_is_still_there(tmp_path):
+    spool = make(tmp_path, limit=100, segment_size=10)
+    fast, slow = spool.reader("fast"), spool.reader("slow")
+    spool.write(b"x" * 25)
+    spool.close()
+    for segment in fast:
+        fast.done(segment)
+    assert fast.rewind()
+    assert [segment.index for segment in fast] == [0, 1, 2]
+    first = next(iter(slow))
+    fast.done(first)
+    slow.done(first)
+    assert not slow.rewind()
+    assert [segment.index for segment in slow] == [1, 2]
+
+
+def test_segments_grow_so_that_ten_thousand_of_them_hold_a_large_dump(tmp_path, monkeypatch):
+    monkeypatch.setattr("vault.spool._GROWTH", ((4, 8), (2, 4), (0, 1)))
+    spool = make(tmp_path, limit=200, segment_size=10)
+    reader = spool.reader("reader")
+    sizes = []
+    for size in (10, 10, 40, 40, 50, 50, 7):
+        spool.write(b"x" * size)
+        if size == 7:
+            spool.close()
+        segment = next(iter(reader))
+        sizes.append(segment.size)
+        reader.done(segment)
+    assert sizes == [10, 10, 40, 40, 50, 50, 7]  # eight times ten is more than a quarter of the limit
+
+
 def test_a_reader_that_leaves_does_not_hold_back_the_others(tmp_path, pool):
     spool = make(tmp_path, limit=20)
     gone, stays = spool.reader("b2"), spool.reader("local")
