@@ -33,20 +33,23 @@ def main() -> None:
         place = Path(directory)
         machine = Machine(place / "home", None)
         _fill(place / "disk", machine, options.backups)
+        measure([sys.executable, "-m", "cli", "list", "shop", "--from", str(place / "disk")], machine.environment())
         command = [sys.executable, "-m", "cli", "list", "shop", "--from", str(place / "disk")]
         environment = machine.environment()
         costs = rounds(
             {
                 "python": lambda: measure([sys.executable, "-c", "pass"], environment),
                 "python with our imports": lambda: measure([sys.executable, "-c", _IMPORTS], environment),
+                "backups list --no-cache": lambda: measure([*command, "--no-cache"], environment),
                 "backups list": lambda: measure(command, environment),
             },
             options.rounds,
         )
         report(costs, "python with our imports")
         for base in ("python", "python with our imports"):
-            extra = statistics.median(a.wall - b.wall for a, b in zip(costs["backups list"], costs[base], strict=True))
-            print(f"list of {options.backups} on top of {base}: {extra:.2f} s")
+            for name in ("backups list --no-cache", "backups list"):
+                extra = statistics.median(a.wall - b.wall for a, b in zip(costs[name], costs[base], strict=True))
+                print(f"{name}, {options.backups} backups, on top of {base}: {extra:.2f} s")
 
 
 def _fill(root: Path, machine: Machine, count: int) -> None:

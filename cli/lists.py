@@ -17,6 +17,7 @@ from vault.store import check_name, is_path
 if TYPE_CHECKING:
     from blocks.destinations import Destination
     from vault.catalog import History
+    from vault.record_cache import RecordCache
     from vault.signing import Trust
 
 _HEADS = ("ID", "APP", "TIME (UTC)", "TYPE", "SIZE", "DESTINATION", "STATUS")
@@ -49,6 +50,7 @@ def list_backups(
     *,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     trust: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
+    no_cache: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """List backups, oldest first; failed and running runs too.
@@ -63,6 +65,8 @@ def list_backups(
         Only this destination: a saved one, or a path (then no Prefect API is needed, and no runs are shown).
     trust
         The id of a signing key to believe besides those that this machine knows.
+    no_cache
+        Read every record where it lies, also those that were read before.
     json
         Print one JSON array.
     """
@@ -71,10 +75,10 @@ def list_backups(
     with _api_for(from_):
         doors = _doors(from_)
         believed = _trust(from_, trust or [])
-        rows, failed = [], []
+        rows, failed, cache = [], [], _cache(no_cache)
         for name, door in doors.items():
             try:
-                rows += _rows_at(name, _histories(door, app, believed))
+                rows += _rows_at(name, _histories(door, app, believed, cache))
             except BackupError as error:
                 failed.append(error)
                 note(f"backups: destination {name}: {error.message}")
@@ -181,12 +185,18 @@ def _trust(from_: str | None, key_ids: list[str]) -> Trust:
     return Trust(keyring().trust.public_keys, frozenset(key_ids))
 
 
-def _histories(door: Destination, app: str | None, trust: Trust) -> Iterable[History]:
+def _histories(door: Destination, app: str | None, trust: Trust, cache: RecordCache | None = None) -> Iterable[History]:
     from vault.catalog import Catalog, read_all
 
     if app is None:
-        return read_all(door, trust).values()
-    return [Catalog(door, app, trust).history()]
+        return read_all(door, trust, cache).values()
+    return [Catalog(door, app, trust).history(cache)]
+
+
+def _cache(no_cache: bool) -> RecordCache | None:
+    from vault.record_cache import RecordCache, default_path
+
+    return None if no_cache else RecordCache(default_path())
 
 
 def _rows_at(destination: str, histories: Iterable[History]) -> list[Row]:

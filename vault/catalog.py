@@ -8,10 +8,10 @@ damaged, never counted and never deleted (law 4).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 
 from vault.errors import (
     BadRecord,
@@ -23,6 +23,7 @@ from vault.errors import (
     WrongKey,
     printable,
 )
+from vault.parallel import ordered
 from vault.record import (
     MAX_RECORD_BYTES,
     BackupId,
@@ -32,13 +33,12 @@ from vault.record import (
     seal,
     unseal,
 )
+from vault.record_cache import RecordCache
 from vault.signing import Signer, Trust
 from vault.spool import Segment
 from vault.store import Store, StoredObject, check_name, is_key
 
-_READERS = 8
 _Found = BackupRecord | IntegrityError | DestinationError
-_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,13 @@ class Catalog:
         self.app = check_name(app, "app")
         self.trust = trust
 
-    def history(self) -> History:
-        """Everything that lies there. Raises when the listing fails: a part is never taken for the whole."""
+    def history(self, cache: RecordCache | None = None) -> History:
+        """Everything that lies there. Raises when the listing fails: a part is never taken for the whole.
+
+        With a *cache* only records that are new to it are read: for a person to look at, not to decide on.
+        """
         objects = list(self.store.list(f"{self.app}/"))
-        return _history(self.store, self.app, objects, self.trust)
+        return _history(self.store, self.app, objects, self.trust, cache)
 
     def newest(self, backup_type: str) -> BackupRecord | None:
         """The newest valid record of that type, reading no more records than that takes."""
@@ -135,7 +138,7 @@ class Catalog:
         for key in sorted(objects, reverse=True):
             backup_id = backup_of(key)
             if backup_id and backup_id.type == backup_type and key == _record_of(key):
-                found = next(_read_records(self.store, [key], self.trust))
+                found = next(_records(self.store, self.app, [objects[key]], self.trust, None))
                 if isinstance(found, BackupRecord):
                     return found
         return None
@@ -161,20 +164,22 @@ class Catalog:
                 self.store.remove(stored.key)
 
 
-def read_all(store: Store, trust: Trust) -> dict[str, History]:
-    """The histories of all apps at *store*, from one listing."""
+def read_all(store: Store, trust: Trust, cache: RecordCache | None = None) -> dict[str, History]:
+    """The histories of all apps at *store*, from one listing; *cache* as in :meth:`Catalog.history`."""
     apps: dict[str, list[StoredObject]] = defaultdict(list)
     for stored in store.list(""):
         apps[stored.key.partition("/")[0]].append(stored)
-    return {app: _history(store, app, objects, trust) for app, objects in sorted(apps.items())}
+    return {app: _history(store, app, objects, trust, cache) for app, objects in sorted(apps.items())}
 
 
-def _history(store: Store, app: str, objects: Iterable[StoredObject], trust: Trust) -> History:
+def _history(
+    store: Store, app: str, objects: Iterable[StoredObject], trust: Trust, cache: RecordCache | None
+) -> History:
     ours = {stored.key: stored for stored in objects if is_key(stored.key) and backup_of(stored.key)}
     keys = sorted(key for key in ours if key == _record_of(key))
     records: list[BackupRecord] = []
     damaged: list[Damaged] = []
-    for key, found in zip(keys, _read_records(store, keys, trust), strict=True):
+    for key, found in zip(keys, _records(store, app, [ours[key] for key in keys], trust, cache), strict=True):
         if isinstance(found, BackupRecord):
             problem = _missing(store, found, ours)
             if problem is None:
@@ -204,20 +209,45 @@ def _missing(store: Store, record: BackupRecord, ours: dict[str, StoredObject]) 
     return None
 
 
-def _read_records(store: Store, keys: list[str], trust: Trust) -> Iterator[_Found]:
-    def read(key: str) -> _Found:
+def _records(
+    store: Store, app: str, listed: list[StoredObject], trust: Trust, cache: RecordCache | None
+) -> Iterator[_Found]:
+    """Each record, or what is wrong with it: one that cannot be read does not hide the others."""
+    known = cache.load(store, app, listed) if cache else {}
+    new: dict[StoredObject, bytes] = {}
+    with closing(_contents(store, [stored.key for stored in listed if stored.key not in known])) as contents:
+        for stored in listed:
+            if stored.key in known:
+                yield _judge(stored.key, known[stored.key], trust, proven=True)
+                continue
+            data = next(contents)
+            found = data if isinstance(data, DestinationError) else _judge(stored.key, data, trust)
+            if isinstance(found, BackupRecord) and isinstance(data, bytes):
+                new[stored] = data
+            yield found
+    if cache:
+        cache.save(store, app, new, {stored.key for stored in listed})
+
+
+def _judge(key: str, data: bytes, trust: Trust, *, proven: bool = False) -> _Found:
+    try:
+        if len(data) > MAX_RECORD_BYTES:
+            raise BadRecord(f"record {key} is longer than {MAX_RECORD_BYTES} bytes")
+        return unseal(key, data, trust, proven=proven)
+    except IntegrityError as error:
+        return error
+
+
+def _contents(store: Store, keys: list[str]) -> Generator[bytes | DestinationError]:
+    def read(key: str) -> bytes | DestinationError:
         try:
             with store.open(key) as stream:
-                data = stream.read(MAX_RECORD_BYTES + 1)
-            if len(data) > MAX_RECORD_BYTES:
-                raise BadRecord(f"record {key} is longer than {MAX_RECORD_BYTES} bytes")
-            return unseal(key, data, trust)
-        except (IntegrityError, DestinationError) as error:  # one that cannot be read does not hide the others
+                return stream.read(MAX_RECORD_BYTES + 1)
+        except DestinationError as error:
             return error
 
-    if not keys:
+    if store.readers == 1:
+        yield from map(read, keys)
         return
-    remaining = iter(keys)
-    with ThreadPoolExecutor(min(_READERS, len(keys))) as pool:
-        while batch := list(islice(remaining, _BATCH)):
-            yield from pool.map(read, batch)
+    with ThreadPoolExecutor(store.readers) as pool, closing(ordered(pool, read, keys, 4 * store.readers)) as contents:
+        yield from contents

@@ -69,7 +69,7 @@ class DestinationUnavailable(DestinationError, Transient):
     """The destination does not answer now."""
 
 
-class UploadLost(DestinationUnavailable):
+class UploadLost(DestinationError, Transient):
     """What was sent of an object is gone there, and the spool cannot send it again: it takes another dump."""
 
 

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
 
 from vault.errors import BadRecord, ConfigError, WrongKey
 
@@ -54,16 +55,20 @@ class Trust:
         """From any iterables."""
         return cls(frozenset(public_keys), frozenset(key_ids))
 
-    def verify(self, data: bytes, signature: str, public_key: str) -> None:
-        """Pass when *public_key* signed *data* and is trusted; else ``BadRecord`` or ``WrongKey``."""
-        try:
-            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
-            key.verify(bytes.fromhex(signature), data)
-        except (ValueError, InvalidSignature) as error:
-            raise BadRecord("its signature does not fit its content") from error
+    def check(self, public_key: str) -> None:
+        """Pass when *public_key* is trusted; else ``WrongKey``."""
         if public_key not in self.public_keys and key_id(public_key) not in self.key_ids:
             raise WrongKey(
                 f"it is signed by key {key_id(public_key)}, which is not known here",
                 f"If that is the key of the machine that made the backup, add --trust {key_id(public_key)};"
                 f" to believe it from now on: backups keys trust {public_key}",
             )
+
+    def verify(self, data: bytes, signature: str, public_key: str) -> None:
+        """Pass when *public_key* signed *data* and is trusted; else ``BadRecord`` or ``WrongKey``."""
+        try:
+            # libsodium: half the time of OpenSSL's, which is what a listing of many backups consists of.
+            VerifyKey(bytes.fromhex(public_key)).verify(data, bytes.fromhex(signature))
+        except (ValueError, BadSignatureError) as error:
+            raise BadRecord("its signature does not fit its content") from error
+        self.check(public_key)

@@ -98,6 +98,11 @@ class Destination(Block, ABC):
         return 1
 
     @property
+    def readers(self) -> int:
+        """How many objects are read at once where many are to be read: more than one hides the way to a far one."""
+        return 8
+
+    @property
     def wants_md5(self) -> bool:
         """Whether ``digest`` gives an ``etag``, to which the MD5 of each segment has to be known."""
         return False

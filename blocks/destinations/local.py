@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
-from pydantic import Field, HttpUrl, field_validator
+from pydantic import Field, HttpUrl, PrivateAttr, field_validator
 
 from blocks.destinations.base import Destination, Upload
 from blocks.destinations.local_files import (
@@ -97,6 +97,9 @@ class LocalDestination(Destination):
         description="The id in the directory's marker file, by which another disk is told apart; filled in by itself.",
     )
 
+    _checked: tuple[int, int, int] | None = PrivateAttr(default=None)
+    """The marker file as it was when it was read last."""
+
     @field_validator("root")
     @classmethod
     def _is_absolute(cls, root: Path) -> Path:
@@ -114,6 +117,11 @@ class LocalDestination(Destination):
     def paths(self) -> tuple[Path, ...]:
         """The root."""
         return (self.root,)
+
+    @property
+    def readers(self) -> int:
+        """One: threads would only stand in each other's way."""
+        return 1
 
     def prepare(self, adopt: bool = False) -> None:
         """Make the directory where it is missing (not its parents), and claim it with a marker file.
@@ -274,7 +282,14 @@ class LocalDestination(Destination):
     def _root(self) -> Handle:
         """The root, when it is the one that was prepared (D05)."""
         root = self._open_root()
-        self._check_marker(_read_marker(root))
+        try:
+            found = os.stat(MARKER, dir_fd=root.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            raise self._not_mounted() from None
+        identity = (found.st_dev, found.st_ino, found.st_ctime_ns)
+        if identity != self._checked:  # reading it again for each of many objects takes as long as they do
+            self._check_marker(_read_marker(root))
+            self._checked = identity
         return root
 
     def _check_marker(self, found: str | None) -> None:

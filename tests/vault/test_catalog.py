@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from blocks.destinations.local import LocalDestination
 from vault.catalog import Catalog, read_all
 from vault.errors import BadRecord, ConfigError, Corrupt, NotFound, WrongKey
 from vault.record import Artifact, BackupId, BackupRecord, artifact_key, seal, utc
+from vault.record_cache import RecordCache
 from vault.signing import Signer, Trust, key_id
 from vault.spool import Segment
 
@@ -247,3 +251,87 @@ def test_a_damaged_record_does_not_hide_the_newest_of_a_type(
     path_of(store, newer.key).write_bytes(b"{}")
     assert Catalog(store, "shop", TRUST).newest("database") == older
     assert Catalog(store, "shop", TRUST).newest("files") is None
+
+
+# -- the cache of records
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> RecordCache:
+    return RecordCache(tmp_path / "cache" / "records.sqlite")
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The key of each object that is read from here on."""
+    keys: list[str] = []
+    real = LocalDestination.open
+
+    def open_and_tell(self: LocalDestination, key: str, offset: int = 0) -> object:
+        keys.append(key)
+        return real(self, key, offset)
+
+    monkeypatch.setattr(LocalDestination, "open", open_and_tell)
+    return keys
+
+
+def test_a_listing_reads_only_records_that_are_new_to_its_cache(
+    store: LocalDestination, back_up: Callable[..., BackupRecord], cache: RecordCache, opened: list[str]
+) -> None:
+    first, second = back_up(), back_up(minutes=1)
+    opened.clear()
+    catalog = Catalog(store, "shop", TRUST)
+    assert catalog.history(cache).records == (first, second)
+    third = back_up(minutes=2)
+    assert opened == [first.key, second.key]
+    assert catalog.history(cache).records == read_all(store, TRUST, cache)["shop"].records == (first, second, third)
+    assert opened == [first.key, second.key, third.key]
+    catalog.remove(second.backup_id)
+    assert catalog.history(cache).records == (first, third)
+    with closing(sqlite3.connect(cache.path)) as database:
+        assert database.execute("SELECT count(*) FROM record").fetchone() == (2,)
+
+
+@pytest.mark.law(4)
+@pytest.mark.fault("C07", "D11")
+def test_whoever_decides_on_a_record_reads_it_where_it_lies(
+    store: LocalDestination, back_up: Callable[..., BackupRecord], cache: RecordCache
+) -> None:
+    record = back_up()
+    path = path_of(store, record.key)
+    Catalog(store, "shop", TRUST).history(cache)
+    status = path.stat()
+    path.write_bytes(path.read_bytes().replace(b'"sqlite"', b'"mangle"'))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert [damaged.key for damaged in Catalog(store, "shop", TRUST).history().damaged] == [record.key]
+    os.utime(path)
+    assert [damaged.key for damaged in Catalog(store, "shop", TRUST).history(cache).damaged] == [record.key]
+
+
+@pytest.mark.fault("Z11")
+def test_what_is_cached_is_still_a_matter_of_trust(
+    store: LocalDestination, back_up: Callable[..., BackupRecord], cache: RecordCache
+) -> None:
+    back_up()
+    assert Catalog(store, "shop", TRUST).history(cache).records
+    (damaged,) = Catalog(store, "shop", Trust()).history(cache).damaged
+    assert damaged.status == "untrusted"
+
+
+@pytest.mark.parametrize("damage", ["garbage", "directory", "locked"])
+def test_a_cache_that_cannot_be_used_fails_nothing(
+    store: LocalDestination, back_up: Callable[..., BackupRecord], cache: RecordCache, damage: str
+) -> None:
+    record = back_up()
+    cache.path.parent.mkdir()
+    with closing(sqlite3.connect(cache.path.parent / "other" if damage != "locked" else cache.path)) as other:
+        if damage == "garbage":
+            cache.path.write_bytes(b"no database" * 1000)
+        elif damage == "directory":
+            cache.path.mkdir()
+        else:
+            other.execute("CREATE TABLE t (x)")
+            other.execute("BEGIN EXCLUSIVE")
+        for _ in range(2):
+            assert Catalog(store, "shop", TRUST).history(cache).records == (record,)
+    assert damage != "garbage" or cache.load(store, "shop", store.list("shop/"))

@@ -28,7 +28,7 @@ def test_an_error_says_what_and_what_next_and_crosses_processes(kind):
 
 def test_only_what_may_pass_by_itself_is_retried():
     transient = {kind.__name__ for kind in TAXONOMY if issubclass(kind, Transient)} - {"Transient"}
-    assert transient == {"SourceUnavailable", "DestinationUnavailable", "ReadBackMismatch"}
+    assert transient == {"SourceUnavailable", "DestinationUnavailable", "UploadLost", "ReadBackMismatch"}
 
 
 @pytest.mark.parametrize("kind", TAXONOMY, ids=lambda kind: kind.__name__)
