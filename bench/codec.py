@@ -24,7 +24,8 @@ from threading import Thread
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vault.codec import Codec, decode, encode, generate_identity
+from vault.age import generate_identity
+from vault.codec import Codec, decode, encode
 from vault.spool import MIB, Buffer, Reader, Spool
 
 IDENTITY, RECIPIENT = generate_identity()

@@ -25,7 +25,7 @@ from bench.measure import Cost, between_two, measure, report, rounds, shell
 from tests.peers.command import Machine
 from tests.peers.postgres import PostgresServer, running_server
 from tests.peers.prefect_server import prefect_server
-from vault.codec import generate_identity
+from vault.age import generate_identity
 
 _ROWS_PER_MB = 5_500
 _TABLES = 4

@@ -30,7 +30,7 @@ def generate(*, output: Path | None = None, json: Annotated[bool, Flag] = False)
     json
         Print one JSON object.
     """
-    from vault.codec import generate_identity
+    from vault.age import generate_identity
 
     identity, recipient = generate_identity()
     if output is not None:

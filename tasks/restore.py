@@ -22,13 +22,15 @@ from blocks.sources import target_for
 from blocks.sources.base import Content, RestoreOptions, Source
 from tasks.policy import ONCE, STEP
 from tasks.progress import Progress
+from vault.age import parse_identities
 from vault.catalog import Catalog, History
-from vault.codec import Codec, Digesting, decode, parse_identities
+from vault.codec import Codec, decode
 from vault.errors import ConfigError, Corrupt, RestoreRefused, SpoolError
 from vault.milestone import milestone
 from vault.record import Artifact, BackupRecord
 from vault.signing import Trust
 from vault.spool import Buffer
+from vault.streams import Digesting
 from vault.workspace import Workspace, contains, default_root, sweep
 
 _BLOCK = 1024 * 1024

@@ -9,10 +9,10 @@ from prefect import task
 from blocks.destinations.base import Destination
 from tasks.policy import STEP
 from tasks.run import Sum, Transfer
-from vault.codec import Digesting
 from vault.errors import ReadBackMismatch
 from vault.milestone import milestone
 from vault.record import Verification
+from vault.streams import Digesting
 
 _BLOCK = 1024 * 1024
 

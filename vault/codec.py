@@ -10,21 +10,20 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import queue
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from threading import Event, Thread
 from typing import BinaryIO, Literal
 
-import pyrage  # type: ignore[import-untyped]
 import zstandard
 from isal import isal_zlib
 
-from vault.errors import BackupError, ConfigError, Corrupt, WrongKey
+from vault.age import decrypted, encrypt, parse_recipients
+from vault.errors import ConfigError, Corrupt
 from vault.parallel import ordered
 from vault.spool import MIB, Buffer
+from vault.streams import ChunkStream, Sink, fill
 
 BLOCK = 8 * MIB
 LARGEST_FRAME = 2 * BLOCK  # a frame that declares more was not written here: refused before it is read
@@ -47,7 +46,7 @@ class Codec:
             raise ConfigError(f"unknown compression {self.compression!r}", "Use zstd, gzip or none.")
         if self.level is not None and self.level not in _LEVELS[self.compression]:
             raise ConfigError(f"{self.compression} has no level {self.level}")
-        self._age_recipients()
+        parse_recipients(self.recipients)
 
     @property
     def extension(self) -> str:
@@ -61,9 +60,6 @@ class Codec:
         expand = {"zstd": ["zstd -d"], "gzip": ["gzip -d"], "none": []}[self.compression]
         return " | ".join(decrypt + expand) or "cat"
 
-    def _age_recipients(self) -> list[pyrage.x25519.Recipient]:
-        return [_recipient(number, text) for number, text in enumerate(self.recipients, 1)]
-
 
 @dataclass(frozen=True)
 class Encoded:
@@ -72,42 +68,6 @@ class Encoded:
     plain_size: int
     plain_sha256: str
     size: int
-
-
-# -- keys
-
-
-def generate_identity() -> tuple[str, str]:
-    """A new age key pair: the identity (secret, to be kept off this machine) and its recipient (public)."""
-    identity = pyrage.x25519.Identity.generate()
-    return str(identity), str(identity.to_public())
-
-
-def parse_identities(text: str) -> tuple[str, ...]:
-    """The identities of an age key file (`#` begins a comment line); at least one, all valid."""
-    lines = (line.strip() for line in text.splitlines())
-    identities = tuple(line for line in lines if line and not line.startswith("#"))
-    if not identities:
-        raise ConfigError("the key file holds no identity", "It needs a line AGE-SECRET-KEY-1….")
-    for identity in identities:
-        _identity(identity)
-    return identities
-
-
-def _identity(text: str) -> pyrage.x25519.Identity:
-    try:
-        return pyrage.x25519.Identity.from_str(text)
-    except pyrage.IdentityError:  # its words are not repeated: this is about a secret
-        raise ConfigError("an identity is not an age secret key (AGE-SECRET-KEY-1…)") from None
-
-
-def _recipient(number: int, text: str) -> pyrage.x25519.Recipient:
-    try:
-        return pyrage.x25519.Recipient.from_str(text)
-    except pyrage.RecipientError:
-        shown = repr(text) if text.startswith("age1") else "what it holds"  # might be a secret key
-        message = f"recipient {number}: {shown} is not an age recipient"
-        raise ConfigError(message, "Give the public key that begins with age1.") from None
 
 
 # -- encode
@@ -126,10 +86,10 @@ def encode(
     An error of `stream` or `write` comes out as it was raised. `progress` gets the plain bytes so far.
     Memory: about 16 MiB per thread and 32 MiB, at any size.
     """
-    plain, sink = _Plain(stream, progress or (lambda size: None)), _Sink(write)
+    plain, sink = _Plain(stream, progress or (lambda size: None)), Sink(write)
     with closing(_compressed(plain, codec, _thread_count(codec, threads))) as chunks:
         if codec.recipients:
-            _encrypt(chunks, sink, codec)
+            encrypt(chunks, sink, codec.recipients)
         else:
             for chunk in chunks:
                 sink.write(chunk)
@@ -163,7 +123,7 @@ class _Plain:
         """At least one block, so that an empty stream becomes a valid frame too."""
         while True:
             buffer = self._free.pop() if self._free else bytearray(BLOCK)
-            data = memoryview(buffer)[: _fill(self._stream, memoryview(buffer))]
+            data = memoryview(buffer)[: fill(self._stream, memoryview(buffer))]
             if data or not self.size:
                 self.size += len(data)
                 self._progress(self.size)
@@ -199,19 +159,6 @@ def _compress(data: memoryview, codec: Codec) -> Buffer:
     return data
 
 
-def _encrypt(chunks: Iterator[Buffer], sink: _Sink, codec: Codec) -> None:
-    source, failure = _Stream(chunks), None
-    try:
-        # pyrage reads 8 KiB at a time: the buffer in between answers that in C.
-        pyrage.encrypt_io(io.BufferedReader(source, MIB), sink, codec._age_recipients())
-    except Exception as error:  # noqa: BLE001  pyrage rewords what its callbacks raise, or swallows it
-        failure = error
-    if original := source.error or sink.error:
-        raise original
-    if failure:
-        raise BackupError("age could not encrypt the stream") from failure
-
-
 # -- decode
 
 
@@ -228,13 +175,12 @@ def decode(
     chunks: Iterator[Buffer] = iter(lambda: stream.read(MIB), b"")
     with ExitStack() as stack:
         if codec.recipients:
-            keys = [_identity(text) for text in identities]
-            chunks = stack.enter_context(closing(_decrypted(chunks, codec, keys)))
+            chunks = stack.enter_context(closing(decrypted(chunks, identities, codec.recipients)))
         if codec.compression == "zstd":
             chunks = stack.enter_context(closing(_unzstd(chunks)))
         elif codec.compression == "gzip":
             chunks = _gunzip(chunks)
-        yield stack.enter_context(io.BufferedReader(_Stream(_limited(chunks, max_size)), MIB))
+        yield stack.enter_context(io.BufferedReader(ChunkStream(_limited(chunks, max_size)), MIB))
 
 
 def _limited(chunks: Iterator[Buffer], max_size: int | None) -> Iterator[Buffer]:
@@ -246,47 +192,9 @@ def _limited(chunks: Iterator[Buffer], max_size: int | None) -> Iterator[Buffer]
         yield chunk
 
 
-def _decrypted(chunks: Iterator[Buffer], codec: Codec, keys: list[pyrage.x25519.Identity]) -> Generator[Buffer]:
-    """Decrypt in a thread, a few MiB ahead. age releases no byte before its 64 KiB chunk is authentic."""
-    handover = _Handover()
-    thread = Thread(target=_decrypt, args=(chunks, handover, codec, keys), name="age", daemon=True)
-    thread.start()
-    try:
-        yield from handover
-    finally:
-        handover.leave()
-        thread.join()
-
-
-def _decrypt(chunks: Iterator[Buffer], handover: _Handover, codec: Codec, keys: list[pyrage.x25519.Identity]) -> None:
-    source = _Stream(chunks)
-    failure: BaseException | None = None
-    try:
-        pyrage.decrypt_io(io.BufferedReader(source, MIB), handover, keys)
-    except (pyrage.DecryptError, OSError) as error:
-        failure = _age_failure(error, codec)
-    except BaseException as error:  # noqa: BLE001  whatever it is, the reader raises it
-        failure = error
-    handover.end(source.error or failure)
-
-
-def _age_failure(error: Exception, codec: Codec) -> BackupError:
-    failure: BackupError
-    if "No matching keys" in str(error):
-        failure = WrongKey(
-            f"no identity that was given decrypts this; it is encrypted to {', '.join(codec.recipients)}",
-            "Give the identity (AGE-SECRET-KEY-1…) that belongs to one of these recipients.",
-        )
-    else:
-        cut = any(words in str(error) for words in ("fill whole buffer", "Incomplete", "truncated"))
-        failure = Corrupt(f"the encrypted artifact {'is' if cut else 'was altered or'} truncated: {error}")
-    failure.__cause__ = error
-    return failure
-
-
 def _unzstd(chunks: Iterator[Buffer]) -> Generator[Buffer]:
     """Each frame is one of our blocks, so that two threads can expand them side by side."""
-    frames = _frames(io.BufferedReader(_Stream(chunks), MIB))
+    frames = _frames(io.BufferedReader(ChunkStream(chunks), MIB))
     with ThreadPoolExecutor(2) as pool, closing(ordered(pool, _expand, frames, 2)) as blocks:
         yield from blocks
 
@@ -349,135 +257,3 @@ def _gunzip(chunks: Iterator[Buffer]) -> Iterator[Buffer]:
             rest = member.unused_data if member.eof else member.unconsumed_tail
     if not member.eof:
         raise Corrupt("the compressed artifact is truncated")
-
-
-# -- streams and threads
-
-
-class Digesting(io.RawIOBase):
-    """A stream whose `size` and `sha256` are those of what was read through it."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.size, self._hash, self._stream = 0, hashlib.sha256(), stream
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, target: Buffer) -> int:  # type: ignore[override]
-        view = memoryview(target)[:MIB]
-        count = _fill(self._stream, view)
-        self._hash.update(view[:count])
-        self.size += count
-        return count
-
-
-class _Stream(io.RawIOBase):
-    """A file made of chunks. An error is raised again by each later read, lest it be taken for the end."""
-
-    def __init__(self, chunks: Iterator[Buffer]) -> None:
-        self._chunks, self._rest = chunks, memoryview(b"")
-        self.error: BaseException | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, target: Buffer) -> int:  # type: ignore[override]
-        while not self._rest:
-            if self.error:
-                raise self.error
-            try:
-                self._rest = memoryview(next(self._chunks))
-            except StopIteration:
-                return 0
-            except BaseException as error:
-                self.error = error
-                raise
-        count = min(len(target), len(self._rest))
-        memoryview(target)[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-
-class _Sink:
-    """A writer for pyrage that counts, and keeps the first error: pyrage may swallow or reword it."""
-
-    def __init__(self, write: Callable[[Buffer], object]) -> None:
-        self.size = 0
-        self.error: BaseException | None = None
-        self._write = write
-
-    def write(self, data: Buffer) -> int:
-        if self.error:
-            raise self.error
-        try:
-            self._write(data)
-        except BaseException as error:
-            self.error = error
-            raise
-        self.size += len(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-
-class _Handover:
-    """From the decrypting thread (`write`, `end`) to the reader (iteration, `leave`), at most 4 MiB."""
-
-    def __init__(self) -> None:
-        self._queue: queue.Queue[bytearray | BaseException | None] = queue.Queue(3)
-        self._left = Event()
-        self._filling = bytearray()  # pyrage writes 8 KiB at a time
-
-    def write(self, data: bytes) -> int:
-        if self._left.is_set():
-            raise BrokenPipeError("the reader left early")
-        self._filling += data
-        if len(self._filling) >= MIB:
-            self._queue.put(self._filling)
-            self._filling = bytearray()
-        return len(data)
-
-    def flush(self) -> None:
-        """Held back until a MiB is full, or the end."""
-
-    def end(self, error: BaseException | None) -> None:
-        """Nothing follows: the stream was authenticated to its end, or failed."""
-        for item in [error] if error else [self._filling, None]:
-            if not self._left.is_set():
-                self._queue.put(item)
-
-    def __iter__(self) -> Iterator[Buffer]:
-        while isinstance(item := self._queue.get(), bytearray):
-            yield item
-        if item:
-            raise item
-
-    def leave(self) -> None:
-        """Free the thread: a `put` that waits gets its place, and any later step sees `_left`."""
-        self._left.set()
-        while not self._queue.empty():  # nobody else takes from it
-            self._queue.get_nowait()
-
-
-def _fill(stream: BinaryIO, view: memoryview) -> int:
-    """Read until `view` is full or the stream ends; the number of bytes read."""
-    filled = 0
-    while filled < len(view):
-        rest = view[filled:]
-        if isinstance(stream, io.RawIOBase | io.BufferedIOBase):
-            count = stream.readinto(rest)
-        else:
-            data = stream.read(min(len(rest), MIB))
-            count = len(data)
-            rest[:count] = data
-        if count is None:
-            raise BlockingIOError("the plain stream must block")
-        if count == 0:
-            break
-        filled += count
-    return filled

@@ -21,10 +21,12 @@ from blocks.sources.postgres_swap import (
     Target,
     adopt,
     beside,
+    calm,
     check_still_empty,
     create,
     drop,
     drop_leftovers,
+    hasten,
     is_empty,
     swap,
 )
@@ -207,8 +209,10 @@ def _restore_beside(
     new = beside(target.name, "restore")
     try:
         target.sql(create(new, properties))
+        hasten(target, new, options.jobs)
         load(new)
         facts = _measured(target, new, content)
+        calm(target, new)
         notes: list[JsonValue] = [*adopt(target, new, properties)] if properties else []
         milestone("restore:before-swap")
         old = swap(target, new, overwrite=options.overwrite)

@@ -23,8 +23,8 @@ from tasks.commit import commit_record
 from tasks.preflight import prepare_run
 from tasks.restore import RestoreRequest, restore_backup
 from tests.flows.conftest import Sample
+from vault.age import generate_identity
 from vault.catalog import Catalog
-from vault.codec import generate_identity
 from vault.errors import (
     BackupError,
     ConfigError,

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from isal import isal_zlib
 
 from vault import codec as engine
-from vault.codec import BLOCK, Codec, Digesting, Encoded, decode, encode, generate_identity, parse_identities
+from vault.age import generate_identity, parse_identities
+from vault.codec import BLOCK, Codec, Encoded, decode, encode
 from vault.errors import (
     ConfigError,
     Corrupt,
@@ -32,6 +33,7 @@ from vault.errors import (
     WrongKey,
 )
 from vault.spool import MIB
+from vault.streams import Digesting
 
 IDENTITY, RECIPIENT = generate_identity()
 OTHER_IDENTITY, OTHER_RECIPIENT = generate_identity()
