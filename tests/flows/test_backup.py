@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ParameterTypeError
 
 import flows.backup
+import tasks.retain
 from blocks import App, Directory, LocalDestination
 from blocks.destinations.local_upload import LocalUpload
 from blocks.signing_key import keyring
@@ -351,6 +352,26 @@ def test_what_dead_runs_left_goes_when_it_is_a_day_old(sample: Sample) -> None:
         os.utime(place.root / stored.key, (at.timestamp(), at.timestamp()))
     backup(app=sample.name, type="files")
     assert [orphan.key.split(".")[1] for orphan in sample.history().orphans] == ["new"]
+
+
+@pytest.mark.law(4)
+@pytest.mark.fault("Z02", "X03")
+def test_a_clock_that_is_ahead_does_not_make_living_uploads_look_dead(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = sample.destination()
+    begun = place.upload(artifact_key(sample.name, BackupId.new(datetime.now(UTC), "files"), "living", "tar"))
+    begun.append(Segment.of(b"con"))
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=365)
+
+    monkeypatch.setattr(tasks.retain, "datetime", Ahead)
+    backup(app=sample.name, type="files")
+    begun.append(Segment.of(b"tent", 1, 3))
+    assert begun.commit().size == 7
 
 
 @pytest.mark.law(1, 3)
