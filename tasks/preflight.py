@@ -22,7 +22,7 @@ from tasks.run import Limits, Run
 from vault.catalog import Catalog
 from vault.errors import BackupError, ConfigError, NoSpace, Transient
 from vault.milestone import milestone
-from vault.process import sweep_orphans
+from vault.orphans import sweep_orphans
 from vault.record import BackupId, BackupRecord, BackupType
 from vault.store import check_name
 from vault.workspace import Turn, Workspace, contains, default_root, sweep

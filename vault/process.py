@@ -6,7 +6,7 @@ What holds for every tool:
 * A session and process group of its own, so that stopping it stops what it has started.
 * It dies with us: ``setpriv --pdeathsig`` (util-linux) has the kernel kill it when *the thread that
   started it* ends. So that thread has to live through the tool's life. Where that is not enough (what
-  the tool itself has started, no setpriv), :func:`sweep_orphans` of the next run ends what is left.
+  the tool itself has started, no setpriv), ``vault.orphans`` of the next run ends what is left.
 * Its exit status is checked, whatever it wrote; the tail of its stderr is kept in bounded memory,
   free of the given secrets.
 """
@@ -21,24 +21,19 @@ import select
 import shutil
 import signal
 import subprocess
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import IO, BinaryIO, cast
 
-from vault.errors import IncompleteDump, SourceError, SourceUnavailable, printable, redact
+from vault.errors import IncompleteDump, SourceError, SourceUnavailable, printable
+from vault.orphans import MARK, run_mark
+from vault.pipes import Input, Output, Tail
 
 PIPE_BYTES = 1024 * 1024
-STDERR_BYTES = 64 * 1024
-STDERR_LINES = 25
-LINE_CHARACTERS = 400
-MARK = "BACKUPS_RUN_PID"
 
 _INHERITED = ("PATH", "HOME", "TMPDIR", "TZ")
-_NAP = 0.001
 _PACKAGES = {
     **dict.fromkeys(("psql", "pg_dump", "pg_restore"), "postgresql-client"),
     **dict.fromkeys(("tar", "zstd", "gzip", "age"), ""),
@@ -146,13 +141,13 @@ class Tool:
             start_new_session=True,
         )
         self._end = os.pidfd_open(self._process.pid)
-        self._stderr = _Tail(cast("IO[bytes]", self._process.stderr))
+        self._stderr = Tail(cast("IO[bytes]", self._process.stderr))
         if self._process.stdout is not None:
             _widen(self._process.stdout.fileno())
-            self.stdout = io.BufferedReader(_Output(self, self._process.stdout), PIPE_BYTES)
+            self.stdout = io.BufferedReader(Output(self._process.stdout, self.await_ready), PIPE_BYTES)
         if self._process.stdin is not None:
             _widen(self._process.stdin.fileno())
-            self.stdin = cast("BinaryIO", _Input(self, self._process.stdin))
+            self.stdin = cast("BinaryIO", Input(self._process.stdin, self.await_ready, self.finish, command.name))
 
     @property
     def warnings(self) -> list[str]:
@@ -222,80 +217,6 @@ class Tool:
         raise SourceError(message)
 
 
-class _Output(io.RawIOBase):
-    """The read end of a pipe: waits no longer than the tool's idle timeout."""
-
-    def __init__(self, tool: Tool, pipe: IO[bytes]) -> None:
-        self._tool, self._pipe = tool, pipe
-        os.set_blocking(pipe.fileno(), False)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while True:
-            try:
-                return os.readv(self._pipe.fileno(), [buffer])
-            except BlockingIOError:
-                self._tool.await_ready(self._pipe.fileno(), select.POLLIN)
-                # Tools write 4 KiB at a time: let some gather, rather than wake for each.
-                time.sleep(_NAP)
-
-
-class _Input(io.RawIOBase):
-    """The write end of a pipe: each write is whole, or raises what became of the tool."""
-
-    def __init__(self, tool: Tool, pipe: IO[bytes]) -> None:
-        self._tool, self._pipe = tool, pipe
-        os.set_blocking(pipe.fileno(), False)
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(self._pipe.fileno(), rest) :]
-            except BlockingIOError:
-                self._tool.await_ready(self._pipe.fileno(), select.POLLOUT)
-            except BrokenPipeError:
-                self._tool.finish()
-                name = self._tool.command.name
-                raise SourceError(f"{name} stopped reading before the end of its input") from None
-        return len(data)
-
-    def close(self) -> None:
-        self._pipe.close()
-        super().close()
-
-
-class _Tail:
-    """Reads a tool's stderr to its end in a thread of its own and keeps the tail (S10)."""
-
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe, self._kept, self._size, self._lines = pipe, b"", 0, 0
-        self._thread = threading.Thread(target=self._read, name="stderr", daemon=True)
-        self._thread.start()
-
-    def join(self) -> None:
-        self._thread.join(timeout=5)
-
-    def _read(self) -> None:
-        with suppress(OSError, ValueError):  # closed by us: what was read is what there is
-            while chunk := os.read(self._pipe.fileno(), STDERR_BYTES):
-                self._size += len(chunk)
-                self._lines += chunk.count(b"\n")
-                self._kept = (self._kept + chunk)[-STDERR_BYTES:]
-
-    def lines(self, secrets: Sequence[str]) -> list[str]:
-        text = self._kept.decode(errors="replace")
-        if self._size > len(self._kept):  # its beginning may be the rest of a secret
-            text = text.partition("\n")[2] or text[max(map(len, secrets), default=0) :]
-        found = [line for line in redact(text, secrets).splitlines() if line.strip()]
-        return [printable(line[:LINE_CHARACTERS]) for line in found[-STDERR_LINES:]]
-
-
 _live: set[Tool] = set()
 
 
@@ -363,55 +284,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def run_mark() -> str:
-    """What marks the tools and private directories of this process: its id, start time and pid namespace."""
-    return f"{os.getpid()}-{_started(os.getpid())}-{_pid_namespace()}"
-
-
-def is_alive(mark: str) -> bool:
-    """Whether the process that *mark* names still runs. One that we cannot see counts as alive."""
-    pid, _, rest = mark.partition("-")
-    started, _, namespace = rest.partition("-")
-    if not (pid.isdecimal() and started.isdecimal()) or namespace != _pid_namespace():
-        return True
-    return _started(int(pid)) == int(started)
-
-
-def sweep_orphans() -> list[int]:
-    """Kill the tools that dead runs of this user left behind; returns their process groups."""
-    swept = set()
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        with suppress(OSError):  # it ended meanwhile, or is not ours to read
-            mark = _mark_of(pid)
-            group = os.getpgid(int(pid))
-            if mark is not None and not is_alive(mark) and group != os.getpgrp():
-                os.killpg(group, signal.SIGKILL)
-                swept.add(group)
-    return sorted(swept)
-
-
-def _mark_of(pid: str) -> str | None:
-    if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
-        return None
-    with open(f"/proc/{pid}/environ", "rb") as file:
-        for entry in file.read().split(b"\0"):
-            name, _, value = entry.partition(b"=")
-            if name == MARK.encode():
-                return value.decode(errors="replace")
-    return None
-
-
-def _started(pid: int) -> int | None:
-    """When process *pid* started, in clock ticks since boot; None when it is dead."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
-def _pid_namespace() -> str:
-    return os.readlink("/proc/self/ns/pid").strip("pid:[]")

@@ -27,7 +27,8 @@ from vault.errors import (
     printable,
 )
 from vault.milestone import milestone
-from vault.process import STDERR_LINES, Command
+from vault.pipes import STDERR_LINES
+from vault.process import Command
 
 RESTORE_WITH = "tar -xpf - --xattrs --xattrs-include='*' --acls --numeric-owner -C TARGET"
 

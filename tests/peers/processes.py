@@ -6,7 +6,7 @@ import os
 import select
 from pathlib import Path
 
-from vault.process import MARK
+from vault.orphans import MARK
 
 
 def descendants_of(pid: int) -> list[int]:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.contract.source import wait_until_gone
-from vault import milestone, process
+from vault import milestone, orphans
 from vault.errors import IncompleteDump, SourceError, SourceUnavailable, Transient
-from vault.process import MARK, Command, feed, is_alive, run, run_mark, session, stream, sweep_orphans, which
+from vault.orphans import MARK, is_alive, run_mark, sweep_orphans
+from vault.process import Command, feed, run, session, stream, which
 
 
 def bash(script: str, **how: object) -> Command:
@@ -244,14 +245,14 @@ def test_what_a_dead_run_left_is_swept_and_what_lives_is_not() -> None:
     alive, tool = started_by_a_parent("sleep 1000 & echo $!; wait")
     dead.send_signal(signal.SIGKILL)
     dead.wait()
-    assert process._started(orphan) is not None  # its group's leader has died, and it has not
+    assert orphans._started(orphan) is not None  # its group's leader has died, and it has not
     with session(bash("sleep 1000 & echo $!; read; kill $!")) as own:
         own_child = int(own.stdout.readline())
         sweep_orphans()  # a run of another test may do it first: what counts is who lives
         wait_until_gone(orphan)
         sweep_orphans()
-        assert process._started(tool) is not None
-        assert process._started(own_child) is not None
+        assert orphans._started(tool) is not None
+        assert orphans._started(own_child) is not None
         own.stdin.write(b"\n")
     alive.send_signal(signal.SIGINT)
     alive.wait(timeout=60)
