@@ -13,22 +13,29 @@ gives back what it took; the record's signature says that it is ours.
 
 from __future__ import annotations
 
-import re
 import zlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import BinaryIO
 
-from vault.errors import Corrupt, UnsafeArchive, printable
+from vault.errors import Corrupt, UnsafeArchive
+from vault.tar_headers import (
+    BLOCK,
+    changes_members,
+    expected_sum,
+    is_only_mtime,
+    octal,
+    overridden,
+    padded,
+    shown,
+    take_records,
+)
 
-BLOCK, READ = 512, 1024 * 1024
+READ = 1024 * 1024
 
 _ZERO = bytes(BLOCK)
 _MAGICS = _POSIX, _GNU = b"ustar\0", b"ustar "
-_OCTAL = re.compile(rb"[0-7]+")
-_ADLER = 65521
 _BUCKETS = 256
 
 _HARD_LINK, _SYMLINK, _DIRECTORY, _FIFO, _SPARSE = b"1256S"
@@ -37,16 +44,6 @@ _OTHERS = frozenset(b"1256")
 _DEVICES = frozenset(b"34")
 _EXTENSIONS = frozenset(b"xgLK")
 _PAX, _GLOBAL_PAX, _LONG_NAME, _LONG_TARGET = b"xgLK"
-
-# Keywords by which a reader may act; others, and these in a global header, are refused as ambiguous.
-_KEYWORDS = {
-    *(b"path", b"linkpath", b"size", b"uid", b"gid", b"uname", b"gname"),
-    *(b"mtime", b"atime", b"ctime", b"comment", b"RHT.security.selinux"),
-}
-_FAMILIES = (b"SCHILY.xattr.", b"SCHILY.acl.", b"SCHILY.fflags", b"LIBARCHIVE.", b"GNU.sparse.")
-_REPEATED = {b"GNU.sparse.offset", b"GNU.sparse.numbytes"}
-_GLOBAL = {b"comment", b"mtime", b"atime", b"ctime"}
-_PATHS = {b"path", b"linkpath", b"GNU.sparse.name"}
 
 
 @dataclass(frozen=True)
@@ -163,15 +160,15 @@ class Judge:
             return self._end()
         if self._zeros:
             raise Corrupt("the archive goes on after its end")
-        if _expected_sum(header[148:156]) != zlib.adler32(header) & 0xFFFF:
+        if expected_sum(header[148:156]) != zlib.adler32(header) & 0xFFFF:
             raise Corrupt("the archive has a header whose checksum does not fit")
         kind = header[156]
         if kind not in _EXTENSIONS:
             return BLOCK + self._member(header, kind)
-        size = _octal(header[124:136])
+        size = octal(header[124:136])
         if size > self.limits.header:
             raise UnsafeArchive(f"the archive has an extended header of {size} bytes")
-        length = BLOCK + _padded(size)
+        length = BLOCK + padded(size)
         if position + length > len(data):
             return 0
         self._extend(kind, data[position + BLOCK : position + BLOCK + size])
@@ -193,33 +190,20 @@ class Judge:
     # -- extended headers: what they say about the next member
 
     def _extend(self, kind: int, body: bytes) -> None:
-        if kind == _PAX and not self._pending_kinds and _is_only_mtime(body):
+        if kind == _PAX and not self._pending_kinds and is_only_mtime(body):
             self._pending_kinds = b"x"
             return
         if kind == _GLOBAL_PAX:
-            if not {key for key, _ in _records(body)} <= _GLOBAL:
+            if changes_members(body):
                 raise UnsafeArchive("the archive has a global header that changes its members")
             return
         if self._pending_kinds and (kind in self._pending_kinds or _PAX in (kind, *self._pending_kinds)):
             raise UnsafeArchive("the archive has two extended headers for one member")
         self._pending_kinds += bytes([kind])
         if kind == _PAX:
-            self._extend_pax(body)
+            take_records(self._pending, body)
         else:
             self._pending[b"path" if kind == _LONG_NAME else b"linkpath"] = body.removesuffix(b"\0")
-
-    def _extend_pax(self, body: bytes) -> None:
-        pending = self._pending
-        for key, value in _records(body):
-            if key not in _KEYWORDS and not key.startswith(_FAMILIES):
-                if (key, value) == (b"hdrcharset", b"BINARY"):
-                    continue
-                raise UnsafeArchive(f"the archive has an unknown extended header {_shown(key)}")
-            if key in pending and key not in _REPEATED:
-                raise UnsafeArchive(f"the archive has the extended header {_shown(key)} twice for one member")
-            if not value and key in _PATHS:
-                raise UnsafeArchive("the archive has an empty name")
-            pending[key] = value
 
     # -- members
 
@@ -228,13 +212,13 @@ class Judge:
         magic = header[257:263]
         if magic not in _MAGICS:
             raise Corrupt("the archive has a member in neither POSIX nor GNU format")
-        name, size = header[:100].partition(b"\0")[0], _octal(header[124:136])
+        name, size = header[:100].partition(b"\0")[0], octal(header[124:136])
         if header[345] and magic == _POSIX:
             name = header[345:500].partition(b"\0")[0] + b"/" + name
         pending, self._pending_kinds = self._pending, b""
         if pending:
             self._pending = {}
-            name, size = _overridden(pending, name, size)
+            name, size = overridden(pending, name, size)
             self._acls += b"SCHILY.acl.access" in pending or b"SCHILY.acl.default" in pending
             # The map alone takes one block: then no data follows it.
             if self._hollow and size <= BLOCK and b"GNU.sparse.name" in pending:
@@ -251,7 +235,7 @@ class Judge:
 
     def _file(self, name: bytes, place: bytes, size: int) -> None:
         if name.endswith(b"/"):
-            raise UnsafeArchive(f"member {_shown(name)} is a file with the name of a directory")
+            raise UnsafeArchive(f"member {shown(name)} is a file with the name of a directory")
         self.bytes += size
         self._place(place)
 
@@ -259,10 +243,10 @@ class Judge:
         self, header: bytes, kind: int, name: bytes, place: bytes, size: int, pending: dict[bytes, bytes]
     ) -> None:
         if kind not in _OTHERS:
-            what = "a device" if kind in _DEVICES else f"of the unknown type {_shown(bytes([kind]))}"
-            raise UnsafeArchive(f"member {_shown(name)} is {what}")
+            what = "a device" if kind in _DEVICES else f"of the unknown type {shown(bytes([kind]))}"
+            raise UnsafeArchive(f"member {shown(name)} is {what}")
         if size:
-            raise UnsafeArchive(f"member {_shown(name)} has data, which its type cannot have")
+            raise UnsafeArchive(f"member {shown(name)} has data, which its type cannot have")
         if kind == _DIRECTORY:
             self._directory(place)
         elif kind == _FIFO:
@@ -274,8 +258,8 @@ class Judge:
         if header[257:263] != _GNU:
             raise UnsafeArchive("the archive has a sparse member of an unknown kind")
         if not header[482]:
-            return _padded(size)
-        self._after_map = _padded(size)
+            return padded(size)
+        self._after_map = padded(size)
         return 0
 
     def _normal(self, name: bytes) -> bytes:
@@ -293,13 +277,13 @@ class Judge:
         if name in (b".", b"./"):
             return b""
         if b"//" in framed or b"/./" in framed or b"/../" in framed or b"\0" in framed:
-            raise UnsafeArchive(f"member {_shown(name)} has a name that is not in normal form, or leaves its directory")
+            raise UnsafeArchive(f"member {shown(name)} has a name that is not in normal form, or leaves its directory")
         self._check_length(name, place)
         return place
 
     def _check_length(self, name: bytes, place: bytes) -> None:
         if len(place) > self.limits.name or max(map(len, place.split(b"/"))) > self.limits.component:
-            raise UnsafeArchive(f"member {_shown(name)} has too long a name")
+            raise UnsafeArchive(f"member {shown(name)} has too long a name")
 
     def _place(self, place: bytes) -> None:
         """Note *place* as that of no directory; refuse it where it touches a link or a directory of the archive."""
@@ -309,21 +293,21 @@ class Judge:
             self._parent = parent
         mark = hash(place)
         if mark in self._links or mark in self._directories:
-            raise UnsafeArchive(f"member {_shown(place)} replaces another one of the archive")
+            raise UnsafeArchive(f"member {shown(place)} replaces another one of the archive")
         self._names[mark % _BUCKETS].append(mark)
 
     def _enter(self, place: bytes) -> None:
         """Note *place* and what is above it as directories; a link among them is refused."""
         while (mark := hash(place)) not in self._directories:
             if mark in self._links:
-                raise UnsafeArchive(f"the archive has members that pass through the link {_shown(place)}")
+                raise UnsafeArchive(f"the archive has members that pass through the link {shown(place)}")
             self._directories[mark] = False
             place = place.rpartition(b"/")[0]
 
     def _directory(self, place: bytes) -> None:
         self._enter(place)
         if self._directories[hash(place)]:
-            raise UnsafeArchive(f"directory {_shown(place)} stands in the archive twice")
+            raise UnsafeArchive(f"directory {shown(place)} stands in the archive twice")
         self._directories[hash(place)] = True
 
     def _link(self, kind: int, place: bytes, target: bytes) -> None:
@@ -334,67 +318,4 @@ class Judge:
             self._enter(target.rpartition(b"/")[0])
             self._targets[hash(target) % _BUCKETS].append(hash(target))
         elif not target or b"\0" in target or len(target) > self.limits.name:
-            raise UnsafeArchive(f"symbolic link {_shown(place)} has no usable target")
-
-
-def _overridden(pending: dict[bytes, bytes], name: bytes, size: int) -> tuple[bytes, int]:
-    """Name and size as the extended headers before a member say."""
-    name = pending.get(b"GNU.sparse.name") or pending.get(b"path") or name
-    text = pending.get(b"size")
-    if text is None:
-        return name, size
-    if not text.isdigit() or len(text) > 19:
-        raise Corrupt("the archive has an extended header with a malformed size")
-    return name, int(text)
-
-
-def _records(body: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The ``length key=value`` records of a pax header."""
-    position = 0
-    while position < len(body):
-        space = body.find(b" ", position, position + 20)
-        digits = body[position:space]
-        if space < 0 or not digits.isdigit():
-            raise Corrupt("the archive has a malformed extended header")
-        end = position + int(digits)
-        key, equals, value = body[space + 1 : end - 1].partition(b"=")
-        if not equals or body[end - 1 : end] != b"\n":
-            raise Corrupt("the archive has a malformed extended header")
-        yield key, value
-        position = end
-
-
-def _is_only_mtime(body: bytes) -> bool:
-    """Whether *body* is one time stamp and nothing else, as for nearly every member: the fast path."""
-    return body.startswith(b"%d mtime=" % len(body)) and body.endswith(b"\n")
-
-
-@lru_cache(4096)
-def _expected_sum(field: bytes) -> int:
-    """The low half of the Adler-32 of a header whose checksum is *field*.
-
-    That half is 1 + the sum of all bytes: the sum that tar wants, at C speed. In tar's, the field itself is spaces.
-    """
-    return (1 + _octal(field) + sum(field) - 8 * ord(" ")) % _ADLER
-
-
-@lru_cache(16384)
-def _octal(field: bytes) -> int:
-    """A number of a header, octal or base 256. Anything odd is ``Corrupt``."""
-    if field[0] == 0x80:
-        number = int.from_bytes(field[1:], "big")
-    else:
-        digits = field.strip(b" \0")
-        # int() alone would also take "1_0", "+1" and "0o1".
-        number = int(digits, 8) if _OCTAL.fullmatch(digits) else -1
-    if not 0 <= number < 2**63:
-        raise Corrupt("the archive has a header with a malformed number")
-    return number
-
-
-def _padded(size: int) -> int:
-    return (size + BLOCK - 1) & -BLOCK
-
-
-def _shown(name: bytes) -> str:
-    return repr(printable(name[:200].decode("utf-8", "backslashreplace")))
+            raise UnsafeArchive(f"symbolic link {shown(place)} has no usable target")

@@ -7,16 +7,27 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Literal
+from typing import Annotated, BinaryIO, ClassVar, Literal
 
 from prefect.blocks.core import Block
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from blocks.servers import LocalServer
 from vault.record import Artifact
 
 Category = Literal["database", "files"]
 Facts = dict[str, JsonValue]
+
+
+def _absolute(path: Path) -> Path:
+    path = path.expanduser()
+    if not path.is_absolute() or ".." in path.parts or "\0" in str(path):
+        raise ValueError("must be an absolute path without '..'")
+    return path
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+"""A path from the root, as a field; ``~`` is the home of whoever saves it."""
 
 
 @dataclass

@@ -16,7 +16,7 @@ from typing import BinaryIO, ClassVar, cast
 from pydantic import Field, HttpUrl, field_validator
 
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
-from blocks.sources.base import Category, Content, Dump, Facts, RestoreOptions, Source
+from blocks.sources.base import AbsolutePath, Category, Content, Dump, Facts, RestoreOptions, Source
 from blocks.sources.directory_target import check_target, staging, swap, sync
 from vault.archive import Judge, Limits, Verdict
 from vault.errors import (
@@ -86,7 +86,7 @@ class Directory(Source):
     _logo_url: ClassVar[HttpUrl | None] = LOGO_URL
     _documentation_url: ClassVar[HttpUrl | None] = DOCUMENTATION_URL
 
-    path: Path = Field(description="The directory, as an absolute path.")
+    path: AbsolutePath = Field(description="The directory, as an absolute path.")
     exclude: list[str] = Field(
         default_factory=list,
         description="Shell patterns of what to leave out: *.tmp at any depth, /cache only at the top.",
@@ -105,14 +105,6 @@ class Directory(Source):
     idle_timeout: float = Field(
         default=600.0, gt=0, description="Seconds without a sign of life after which tar is stopped."
     )
-
-    @field_validator("path")
-    @classmethod
-    def _is_absolute(cls, path: Path) -> Path:
-        path = path.expanduser()
-        if not path.is_absolute() or ".." in path.parts or "\0" in str(path):
-            raise ValueError("must be an absolute path without '..'")
-        return path
 
     @field_validator("exclude")
     @classmethod

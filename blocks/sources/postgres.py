@@ -165,11 +165,6 @@ class PostgresDatabase(Source):
             client = access.for_dump(version)
             return f"pg_dump {client.version}, PostgreSQL {version}"
 
-    def estimate(self) -> int:
-        """How many bytes the database has on the server's disk: a dump is of that order."""
-        with self._endpoint().open() as access:
-            return int(access.execute(self.database, "SELECT pg_database_size(current_database());"))
-
     @contextmanager
     def dump(self) -> Iterator[Dump]:
         """See ``Source.dump``. The proof: every exit status, the table of contents, and the end."""

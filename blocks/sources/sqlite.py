@@ -17,8 +17,8 @@ from typing import ClassVar
 from pydantic import Field, HttpUrl, field_validator
 
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
-from blocks.sources.base import Category, Content, Dump, Facts, RestoreOptions, Source
-from blocks.sources.sqlite_file import AT_REST, as_ours, connect, copy_of, examined, facts_of, page_bytes, problem_of
+from blocks.sources.base import AbsolutePath, Category, Content, Dump, Facts, RestoreOptions, Source
+from blocks.sources.sqlite_file import AT_REST, as_ours, connect, copy_of, examined, facts_of, problem_of
 from vault.errors import (
     Corrupt,
     IncompleteDump,
@@ -60,14 +60,13 @@ class SqliteDatabase(Source):
     _logo_url: ClassVar[HttpUrl | None] = LOGO_URL
     _documentation_url: ClassVar[HttpUrl | None] = DOCUMENTATION_URL
 
-    path: Path = Field(description="The database file, as an absolute path.")
+    path: AbsolutePath = Field(description="The database file, as an absolute path.")
 
     @field_validator("path")
     @classmethod
-    def _is_absolute(cls, path: Path) -> Path:
-        path = path.expanduser()
-        if not (path.is_absolute() and path.name) or ".." in path.parts or "\0" in str(path):
-            raise ValueError("must be the absolute path of a file, without '..'")
+    def _is_a_file(cls, path: Path) -> Path:
+        if not path.name:
+            raise ValueError("must be the path of a file")
         return path
 
     @property
@@ -85,11 +84,6 @@ class SqliteDatabase(Source):
         with self._opened() as source:
             source.execute("SELECT count(*) FROM sqlite_master")
         return f"SQLite {sqlite3.sqlite_version}"
-
-    def estimate(self) -> int:
-        """How many bytes a dump has, as things stand."""
-        with self._opened() as source:
-            return page_bytes(source)
 
     @contextmanager
     def dump(self) -> Iterator[Dump]:

@@ -120,12 +120,6 @@ def test_what_is_only_in_the_write_ahead_log_is_in_the_dump(shop: Path, tmp_path
     assert any("only in the log" in line for line in rows(target.path))
 
 
-def test_the_estimate_is_the_size_of_the_dump(shop: Path, tmp_path: Path) -> None:
-    assert SqliteDatabase(path=shop).estimate() == len(dumped(shop))
-    with pytest.raises(SourceError):
-        SqliteDatabase(path=tmp_path / "nosuch.db").estimate()
-
-
 @pytest.mark.fault("S05")
 def test_a_damaged_database_is_no_dump(shop: Path) -> None:
     with open(shop, "r+b") as file:
