@@ -1,0 +1,69 @@
+"""Peak memory of the flow's process, by the size of the database: it has to be the same at any size.
+
+.venv/bin/python bench/memory.py --gigabytes 2 10
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.measure import measure
+from tests.peers.command import Machine
+from tests.peers.postgres import PostgresServer, running_server
+from tests.peers.prefect_server import prefect_server
+from vault.age import generate_identity
+
+_ROW = 2000
+_FILL = """
+CREATE TABLE t (id bigint, note text STORAGE EXTERNAL);
+INSERT INTO t SELECT i, md5(i::text) || {filler} FROM generate_series(1, {rows}) i;
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gigabytes", type=float, nargs="+", default=[2, 10])
+    parser.add_argument("--spool-limit", type=int, default=1024**3)
+    options = parser.parse_args()
+    place = Path(tempfile.mkdtemp(prefix="bench-", dir=os.environ.get("BENCH_DIR", "/tmp")))  # noqa: S108
+    try:
+        with running_server("fsync=off", "wal_level=minimal", "max_wal_senders=0") as server:
+            with prefect_server(place / "server") as url:
+                (place / "home").mkdir()
+                machine = Machine(place / "home", url, {"BACKUPS_SPOOL_LIMIT": str(options.spool_limit)})
+                for size in options.gigabytes:
+                    _measure(server, machine, place, size)
+    finally:
+        shutil.rmtree(place)
+
+
+def _measure(server: PostgresServer, machine: Machine, place: Path, gigabytes: float) -> None:
+    name = f"m{gigabytes:g}".replace(".", "-")
+    server.sql(f'CREATE DATABASE "{name}"')
+    filler = f"repeat('{os.urandom(100).hex()}', {_ROW // 200})"
+    server.sql(_FILL.format(rows=int(gigabytes * 1e9 / _ROW), filler=filler), name)
+    (place / "password").write_text(server.password + "\n")
+    machine.run(
+        *("source", "add", "postgres", f"{name}-db", "--database", name, "--user", server.admin),
+        *("--host", server.host, "--port", str(server.port), "--password-file", str(place / "password")),
+    )
+    backups = str(place / "backups")
+    machine.run("app", "add", name, "--source", f"{name}-db", "--to", backups, "--encrypt-to", generate_identity()[1])
+    cost = measure([sys.executable, "-m", "cli", "run", name], machine.environment())
+    (artifact,) = machine.json("show", machine.json("list", name, "--from", backups)[0]["id"])["artifacts"]
+    plain, size = artifact["plain_size"] / 1e9, artifact["size"] / 1e9
+    print(f"{plain:5.1f} GB -> {size:.2f} GB  {cost.wall:6.1f} s  {cost.cpu:6.1f} CPU s  peak {cost.peak_mib:.0f} MiB")
+    print(json.dumps(artifact["seconds"]), flush=True)
+    server.sql(f'DROP DATABASE "{name}"')
+
+
+if __name__ == "__main__":
+    main()
