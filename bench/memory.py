@@ -35,12 +35,12 @@ def main() -> None:
     options = parser.parse_args()
     place = Path(tempfile.mkdtemp(prefix="bench-", dir=os.environ.get("BENCH_DIR", "/tmp")))  # noqa: S108
     try:
-        with running_server("fsync=off", "wal_level=minimal", "max_wal_senders=0") as server:
-            with prefect_server(place / "server") as url:
-                (place / "home").mkdir()
-                machine = Machine(place / "home", url, {"BACKUPS_SPOOL_LIMIT": str(options.spool_limit)})
-                for size in options.gigabytes:
-                    _measure(server, machine, place, size)
+        settings = ("fsync=off", "wal_level=minimal", "max_wal_senders=0")
+        with running_server(*settings) as server, prefect_server(place / "server") as url:
+            (place / "home").mkdir()
+            machine = Machine(place / "home", url, {"BACKUPS_SPOOL_LIMIT": str(options.spool_limit)})
+            for size in options.gigabytes:
+                _measure(server, machine, place, size)
     finally:
         shutil.rmtree(place)
 
