@@ -23,8 +23,9 @@ from vault.age import generate_identity
 
 _ROW = 2000
 _FILL = """
-CREATE TABLE t (id bigint, note text STORAGE EXTERNAL);
-INSERT INTO t SELECT i, md5(i::text) || {filler} FROM generate_series(1, {rows}) i;
+CREATE TABLE t (id bigint, note text);
+ALTER TABLE t ALTER note SET STORAGE EXTERNAL;
+INSERT INTO t SELECT i, {noise} || {filler} FROM generate_series(1, {rows}) i;
 """
 
 
@@ -48,8 +49,9 @@ def main() -> None:
 def _measure(server: PostgresServer, machine: Machine, place: Path, gigabytes: float) -> None:
     name = f"m{gigabytes:g}".replace(".", "-")
     server.sql(f'CREATE DATABASE "{name}"')
-    filler = f"repeat('{os.urandom(100).hex()}', {_ROW // 200})"
-    server.sql(_FILL.format(rows=int(gigabytes * 1e9 / _ROW), filler=filler), name)
+    noise = " || ".join(f"md5(i || '{number}')" for number in range(_ROW // 200))  # a sixth does not compress
+    filler = f"repeat('{os.urandom(100).hex()}', {_ROW // 300})"
+    server.sql(_FILL.format(rows=int(gigabytes * 1e9 / _ROW), noise=noise, filler=filler), name)
     (place / "password").write_text(server.password + "\n")
     machine.run(
         *("source", "add", "postgres", f"{name}-db", "--database", name, "--user", server.admin),
