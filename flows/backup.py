@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
@@ -15,6 +15,7 @@ from tasks.checksum import checksum
 from tasks.cleanup import cleanup
 from tasks.commit import commit
 from tasks.dump import dump
+from tasks.log import run_log
 from tasks.policy import RETRIES, RETRY_DELAY
 from tasks.preflight import preflight
 from tasks.retain import retain
@@ -86,7 +87,7 @@ def _back_up_source(run: Run, source: str) -> dict[str, Artifact]:
             if attempt >= RETRIES:
                 raise
             delay = RETRY_DELAY * 2**attempt
-            get_run_logger().warning("%s; trying again in %g s", error.message, delay)
+            run_log().warning("%s; trying again in %g s", error.message, delay)
             time.sleep(delay)
             attempt += 1
         finally:

@@ -5,7 +5,6 @@ Prefect is told what it can be told: where its API is gone, the backup goes on (
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,13 +15,13 @@ from prefect import runtime
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
 
+from tasks.log import run_log
 from tasks.progress import Progress
 from tasks.run import Run
 from vault.errors import BackupError
 from vault.record import BackupRecord, utc
 
 _BEAT = 2.0  # seconds between two updates of the progress artifact
-_LOG = logging.getLogger("prefect.backups")
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def best_effort(tell: Callable[[], Any]) -> Any:
     try:
         return tell()
     except Exception as error:  # noqa: BLE001 - whatever an API client raises: the records are the truth
-        _LOG.warning("Prefect could not be told: %s", error)
+        run_log().warning("Prefect could not be told: %s", error)
         return None
 
 
@@ -142,7 +141,16 @@ def _rename(name: str) -> None:
 
 
 def publish(result: BackupResult) -> None:
-    """The table artifact: a row for each artifact at each destination."""
+    """The table artifact, a row for each artifact at each destination; and a line for each in the run's log."""
+    log = run_log()
+    for landing in result.destinations:
+        where, record = f"{landing.name} ({landing.location})", landing.record
+        if record is None:
+            log.error("%s: %s", where, landing.error)
+        else:
+            log.info("%s: %d bytes, verified by %s", where, record.size, record.verified)
+    for warning in result.warnings:
+        log.warning("%s", warning)
     rows = [row for landing in result.destinations for row in _rows(landing)]
     best_effort(
         lambda: create_table_artifact(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 from prefect import task
 
+from tasks.log import run_log
 from tasks.policy import ONCE
 from tasks.run import Run
 from vault.catalog import Catalog
@@ -31,7 +30,7 @@ def clean_up(run: Run) -> list[str]:
     except BackupError as error:
         problems.append(error.message)
     for problem in problems:
-        logging.getLogger("prefect.backups").warning("%s", problem)
+        run_log().warning("%s", problem)
     return problems
 
 

@@ -89,7 +89,9 @@ def test_a_restore_of_the_whole_backup_gives_back_every_row_and_byte(sample: Sam
     assert (target / f"{sample.name}-files/a.bin").read_bytes() == (sample.files / "a.bin").read_bytes()
 
 
-def test_prefect_shows_each_step_and_names_the_run_after_app_type_and_id(sample: Sample) -> None:
+def test_prefect_shows_each_step_and_names_the_run_after_app_type_and_id(
+    sample: Sample, caplog: pytest.LogCaptureFixture
+) -> None:
     state = backup(app=sample.name, return_state=True)
     result = state.result()
     with get_client(sync_client=True) as client:
@@ -103,6 +105,8 @@ def test_prefect_shows_each_step_and_names_the_run_after_app_type_and_id(sample:
             if "cleanup" in {name.split("-")[0] for name in names}:
                 break
     assert run.name == f"{sample.name} full {result.id}"
+    said = [record.getMessage() for record in caplog.records if record.name == "prefect.flow_runs"]
+    assert any("verified by read-back" in line and str(sample.destination().root) in line for line in said)
     place = f"{sample.name}-backups"
     for source in (f"{sample.name}-db", f"{sample.name}-files"):
         wanted = {f"dump {source}", f"checksum {source}", f"upload {source} to {place}", f"verify {source} at {place}"}
