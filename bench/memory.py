@@ -49,8 +49,8 @@ def main() -> None:
 def _measure(server: PostgresServer, machine: Machine, place: Path, gigabytes: float) -> None:
     name = f"m{gigabytes:g}".replace(".", "-")
     server.sql(f'CREATE DATABASE "{name}"')
-    noise = " || ".join(f"md5(i || '{number}')" for number in range(_ROW // 200))  # a sixth does not compress
-    filler = f"repeat('{os.urandom(100).hex()}', {_ROW // 300})"
+    noise = " || ".join(f"md5(i || '{number}')" for number in range(_ROW // 200))  # a sixth, of which half stays
+    filler = f"repeat('{os.urandom(100).hex()}', {_ROW // 200 - 2})"
     server.sql(_FILL.format(rows=int(gigabytes * 1e9 / _ROW), noise=noise, filler=filler), name)
     (place / "password").write_text(server.password + "\n")
     machine.run(
