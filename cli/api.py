@@ -18,12 +18,13 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from cli.output import note
 from vault.errors import BackupError
 from vault.process import tied_to_us
+from vault.store import is_path
 
 START_TIMEOUT = 120.0
 """Seconds for the embedded API to answer; a first start migrates its database (28 s on 2 cores)."""
@@ -75,6 +76,11 @@ def server_known() -> bool:
     """Whether a server answers, so that nothing has to be started."""
     configured = configured_url()
     return (configured is not None and _answers(configured)) or running_up() is not None
+
+
+def api_for(place: str | None) -> AbstractContextManager[None]:
+    """The API that a command needs which only looks at *place*: none where that is a path."""
+    return nullcontext() if place is not None and is_path(place) else prefect_api()
 
 
 @contextmanager

@@ -5,16 +5,75 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
-from cli.api import prefect_api
-from cli.saved import Flag, add_verbs, made, save
+from cli.api import api_for, prefect_api
+from cli.output import show_json, show_table
+from cli.saved import Flag, add_verbs, made, save, update, update_any
 from vault.store import absolute, check_name
 
 destination_app = App(name="destination", help="Where backups go.", version_flags=[])
 _add_destination = App(name="add", help="Save a destination, after a test of it.", version_flags=[])
+_update_destination = App(
+    name="update",
+    help="""Change a saved destination, after a test of it. What is not given stays as it was, secrets too.
+
+Example: backups destination update NAME --OPTION VALUE
+
+The options are those of its kind: see `backups destination update KIND --help`.""",
+    help_format="plaintext",
+    version_flags=[],
+)
 destination_app.command(_add_destination)
+destination_app.command(_update_destination)
 add_verbs(destination_app, "destination")
+
+
+@destination_app.command(name="test")
+def probe_one(name: str, /, *, json: Annotated[bool, Flag] = False) -> None:
+    """Test a destination: really write, list, read back, compare and delete a probe.
+
+    Example: backups destination test disk
+
+    Parameters
+    ----------
+    name
+        A saved destination, or a path.
+    json
+        Print one JSON object.
+    """
+    with api_for(name):
+        from blocks.destinations import destination_from
+        from blocks.destinations.probe import failure, probe
+
+        destination = destination_from(name)
+        steps = probe(destination)
+        error = failure(steps)
+    rows = [step.as_row() for step in steps]
+    if json:
+        show_json({"name": name, "location": destination.location, "works": error is None, "steps": rows})
+    else:
+        show_table(("STEP", "TIME", "RESULT"), [(r["step"], f"{r['seconds']:.3f} s", r["result"]) for r in rows])
+    if error is not None:
+        raise error
+    if not json:
+        print(f"{name} works: {destination.location}")
+
+
+@_update_destination.default
+def update_by_name(name: str, /, *options: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]) -> None:
+    """Change a saved destination: its kind is looked up.
+
+    Example: backups destination update disk --root /mnt/elsewhere
+
+    Parameters
+    ----------
+    name
+        The name of the destination.
+    options
+        Options of its kind.
+    """
+    update_any("destination", _update_destination, name, options)
 
 
 @_add_destination.command(name="local")
@@ -39,3 +98,25 @@ def add_local(name: str, root: Path, /, *, no_test: Annotated[bool, Flag] = Fals
         block = made(LocalDestination, root=absolute(str(root)))
         block.prepare()
         save("destination", name, block, no_test)
+
+
+@_update_destination.command(name="local")
+def update_local(name: str, /, *, root: Path | None = None, no_test: Annotated[bool, Flag] = False) -> None:
+    """Change where a local directory is found: the same one, with its marker file, at another path.
+
+    Example: backups destination update local disk --root /mnt/elsewhere
+
+    Parameters
+    ----------
+    name
+        The name of the destination.
+    root
+        The path where the directory with its backups is now. Another directory is a destination of its own.
+    no_test
+        Save it without a test.
+    """
+    with prefect_api():
+        from blocks.destinations import LocalDestination
+
+        changes = {"root": Path(absolute(str(root))) if root else None}
+        update("destination", name, LocalDestination, changes, no_test)

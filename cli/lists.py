@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from cli.api import prefect_api
+from cli.api import api_for
 from cli.output import human, note, show_json, show_table
 from vault.errors import BackupError, ConfigError, printable
 from vault.store import check_name, is_path
@@ -72,7 +71,7 @@ def list_backups(
     """
     if app is not None:
         check_name(app, "app")
-    with _api_for(from_):
+    with api_for(from_):
         doors = _doors(from_)
         believed = _trust(from_, trust or [])
         rows, failed, cache = [], [], _cache(no_cache)
@@ -124,7 +123,7 @@ def show(
     json
         Print the record as JSON.
     """
-    with _api_for(from_):
+    with api_for(from_):
         believed = _trust(from_, trust or [])
         found: dict[str, dict[str, Any]] = {}
         for name, door in _doors(from_).items():
@@ -157,12 +156,6 @@ def _print_record(destination: str, record: dict[str, Any]) -> None:
         for warning in artifact["warnings"]:
             print(f"    warning   {warning}")
         print(f"    restore   {artifact['restore_with']}")
-
-
-def _api_for(from_: str | None) -> Any:
-    if from_ is not None and is_path(from_):
-        return nullcontext()
-    return prefect_api()
 
 
 def _doors(from_: str | None) -> dict[str, Destination]:

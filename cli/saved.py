@@ -11,11 +11,12 @@ from cyclopts import App, Parameter
 
 from cli.api import prefect_api
 from cli.output import note, show_json, show_table
-from vault.errors import ConfigError
+from vault.errors import BackupError, ConfigError
 from vault.store import check_name
 
 if TYPE_CHECKING:
     from prefect.blocks.core import Block
+    from pydantic import SecretStr
 
 Flag = Parameter(negative="")
 Repeated = Parameter(negative="", consume_multiple=False)
@@ -42,15 +43,49 @@ def save(what: str, name: str, block: Any, no_test: bool) -> None:
     check_name(name, what)
     if not missing(reference(block, name)):
         raise ConfigError(f"{what} {name} is saved already", f"Remove it first: backups {what} remove {name}")
+    _save(what, name, block, no_test, overwrite=False)
+
+
+def update(what: str, name: str, kind: type[Any], changes: dict[str, Any], no_test: bool) -> None:
+    """Save *changes* with the saved block *name* of *kind*, after a test of it; a value of None means: as it was.
+
+    What is not given stays, secrets too. A kind joins in with one command of three lines, see ``update_local``.
+    """
+    from blocks.loading import load
+
+    given = {field: value for field, value in changes.items() if value is not None}
+    if not given:
+        raise ConfigError("nothing is to be changed", f"Give an option: see `backups {what} update --help`.")
+    before = load(f"{kind.get_block_type_slug()}/{check_name(name, what)}", kind)
+    fields = {field: getattr(before, field) for field in kind.model_fields}
+    _save(what, name, made(kind, **{**fields, **given}), no_test, overwrite=True)
+
+
+def _save(what: str, name: str, block: Any, no_test: bool, overwrite: bool) -> None:
     if not no_test:
-        block.check()
-    block.save(name)
+        try:
+            block.check()
+        except BackupError:
+            note(f"The test of {what} {name} failed: nothing was saved. With --no-test it is saved all the same.")
+            raise
+    block.save(name, overwrite=overwrite)
     note(f"Saved {what} {name}: {block.location}" + (" (not tested)" if no_test else ""))
+
+
+def update_any(what: str, updates: App, name: str, options: tuple[str, ...]) -> None:
+    """Run the update command of the kind that the saved block *name* has."""
+    with prefect_api():
+        from blocks.loading import find
+
+        slug = find(name, _kinds(what), what).partition("/")[0]
+        updates([slug.removesuffix(f"-{what}"), name, *options], exit_on_error=False, print_error=False)
 
 
 def secret(prompt: str, file: str | None) -> str:
     """A secret, asked for at the terminal, or read from *file* (``-``: standard input); never an argument."""
     if file == "-":
+        if sys.stdin.isatty():
+            return getpass.getpass(f"{prompt}: ")
         return sys.stdin.readline().rstrip("\n")
     if file is not None:
         try:
@@ -63,6 +98,13 @@ def secret(prompt: str, file: str | None) -> str:
             "Give --password-file FILE (- for standard input), or --no-password.",
         )
     return getpass.getpass(f"{prompt}: ")
+
+
+def new_secret(prompt: str, file: str | None) -> SecretStr | None:
+    """For ``update``: the secret in *file* (``-``: asked for, or from standard input); None where it is to stay."""
+    from pydantic import SecretStr
+
+    return None if file is None else SecretStr(secret(prompt, file))
 
 
 def _kinds(what: str) -> dict[str, type[Block]]:
@@ -150,7 +192,7 @@ def _remove(what: str, name: str) -> None:
 
 
 def add_verbs(noun: App, what: str) -> None:
-    """Give *noun* the verbs that every saved thing has: list, show, test, remove."""
+    """Give *noun* the verbs that every saved thing has: list, show, remove, and test where it has none of its own."""
 
     @noun.command(name="list")
     def list_all(*, json: Annotated[bool, Flag] = False) -> None:
@@ -164,10 +206,11 @@ def add_verbs(noun: App, what: str) -> None:
     def remove_one(name: str, /) -> None:
         _remove(what, name)
 
-    @noun.command(name="test")
     def test_one(name: str, /) -> None:
         _test(what, name)
 
+    if what != "destination":
+        noun.command(test_one, name="test")
     for verb in (list_all, show_one, remove_one, test_one):
         action = verb.__name__.partition("_")[0]
         verb.__doc__ = f"{action.capitalize()} {_ARTICLE[action]} {what}.\n\nExample: backups {what} {action}" + (

@@ -14,6 +14,7 @@ from prefect.flows import Flow
 import blocks
 from flows.backup import backup
 from flows.restore import restore
+from flows.test_destination import check_destination
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,9 +41,10 @@ def register_pool(name: str) -> None:
 
 
 def register_deployments(pool: str) -> None:
-    """``backup/on-demand`` and ``restore/on-demand``, run from this checkout."""
+    """``FLOW/on-demand`` for each flow, run from this checkout."""
     _deploy(backup, "flows/backup.py:backup", pool)
     _deploy(restore, "flows/restore.py:restore", pool)
+    _deploy(check_destination, "flows/test_destination.py:check_destination", pool)
 
 
 def _deploy(flow: Flow[..., Any], entrypoint: str, pool: str) -> None:

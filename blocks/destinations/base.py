@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 from prefect.blocks.core import Block
 
-from vault.errors import DestinationError, NotFound, ReadBackMismatch
+from blocks.destinations.probe import step
+from vault.errors import BackupError, DestinationError, NotFound, ReadBackMismatch
 from vault.spool import Segment
 from vault.store import Digest, StoredObject
 
@@ -122,20 +123,38 @@ class Destination(Block, ABC):
 
     def check(self) -> None:
         """Really write, list, read back, compare and delete a probe. Raises what failed, as the driver does."""
-        data = secrets.token_bytes(PROBE_BYTES)
-        key = f"probe/{secrets.token_hex(8)}.probe"
-        upload = self.upload(key)
+        data, key = secrets.token_bytes(PROBE_BYTES), f"probe/{secrets.token_hex(8)}.probe"
+        upload: Upload | None = None
         try:
-            upload.append(Segment.of(data))
-            upload.commit()
-            if key not in {found.key for found in self.list("probe/")}:
-                raise DestinationError(f"{self.location} does not list an object that it has just taken")
-            with self.open(key) as stream:
-                if stream.read() != data:
+            with step("write"):
+                upload = self.upload(key)
+                upload.append(Segment.of(data))
+                upload.commit()
+            with step("list"):
+                if key not in {found.key for found in self.list("probe/")}:
+                    raise DestinationError(f"{self.location} does not list an object that it has just taken")
+            with step("read back"), self.open(key) as stream:
+                found = stream.read()
+            with step("compare"):
+                if found != data:
                     raise ReadBackMismatch(f"{self.location} gives back other bytes than were written")
-        finally:
-            upload.abort()
+        except BaseException as error:
+            self._drop_probe(upload, key, error)
+            raise
+        with step("delete"):
             self.remove(key)
+            self._refuse_if_there(key)
+
+    def _drop_probe(self, upload: Upload | None, key: str, error: BaseException) -> None:
+        """Leave nothing behind; the first error is the one to be told."""
+        try:
+            if upload is not None:
+                upload.abort()
+                self.remove(key)
+        except BackupError as second:
+            error.add_note(f"and the probe {key} could not be removed: {second.message}")
+
+    def _refuse_if_there(self, key: str) -> None:
         try:
             self.stat(key)
         except NotFound:

@@ -40,6 +40,7 @@ from blocks.destinations.local_files import (
     translated,
 )
 from blocks.destinations.local_upload import LocalUpload
+from blocks.destinations.probe import step
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
 from vault.errors import (
     AccessDenied,
@@ -174,13 +175,14 @@ class LocalDestination(Destination):
 
     def check(self) -> None:
         """As every destination; and nobody else may be able to exchange what lies here."""
-        with translated(self.location), self._root() as root:
-            status = os.fstat(root.fd)
-        if status.st_mode & stat.S_IWOTH:
-            raise AccessDenied(
-                f"everybody may write to {self.location}",
-                f"Take that right away: chmod o-w {self.location}",
-            )
+        with step("reach"):
+            with translated(self.location), self._root() as root:
+                status = os.fstat(root.fd)
+            if status.st_mode & stat.S_IWOTH:
+                raise AccessDenied(
+                    f"everybody may write to {self.location}",
+                    f"Take that right away: chmod o-w {self.location}",
+                )
         if status.st_uid not in (0, os.geteuid()):
             _log.warning("%s belongs to user %d, who can remove backups", self.location, status.st_uid)
         super().check()
