@@ -14,15 +14,15 @@ import socket
 import subprocess
 import sys
 import time
-import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
+from cli.home import own_files, prefect_home, prefect_setting
 from cli.output import note
-from vault.errors import BackupError
+from vault.errors import BackupError, ConfigError
 from vault.process import tied_to_us
 from vault.store import is_path
 
@@ -36,29 +36,9 @@ _QUIET = {
 }
 
 
-def prefect_home() -> Path:
-    """Where Prefect keeps its database and profiles."""
-    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
-
-
-def configured_url() -> str | None:
-    """The API url from the environment or from Prefect's active profile."""
-    url = os.environ.get("PREFECT_API_URL")
-    if url:
-        return url
-    try:
-        profiles = tomllib.loads((prefect_home() / "profiles.toml").read_text())
-    except (OSError, tomllib.TOMLDecodeError):
-        return None
-    name = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
-    profile = profiles.get("profiles", {}).get(name, {})
-    found = profile.get("PREFECT_API_URL")
-    return str(found) if found else None
-
-
 def up_file() -> Path:
     """Where a running ``backups up`` says how to reach it (0600: it holds the API's password)."""
-    return prefect_home() / "backups" / "up.json"
+    return own_files() / "up.json"
 
 
 def running_up() -> dict[str, str] | None:
@@ -74,8 +54,20 @@ def running_up() -> dict[str, str] | None:
 
 def server_known() -> bool:
     """Whether a server answers, so that nothing has to be started."""
-    configured = configured_url()
+    configured = prefect_setting("PREFECT_API_URL")
     return (configured is not None and _answers(configured)) or running_up() is not None
+
+
+def refuse_running_server() -> None:
+    """Pass unless a server runs, here or where Prefect is configured to look for it, that we cannot restart."""
+    if running_up() is not None:
+        raise ConfigError("`backups up` is running, with the old key", "End it (Ctrl-C), do this, and start it again.")
+    configured = prefect_setting("PREFECT_API_URL")
+    if configured is not None and _answers(configured):
+        raise ConfigError(
+            f"Prefect's server at {configured} is running, and this command cannot restart it",
+            "On its machine: stop it, unset PREFECT_API_URL, do this, and start it again.",
+        )
 
 
 def api_for(place: str | None) -> AbstractContextManager[None]:
@@ -87,7 +79,7 @@ def api_for(place: str | None) -> AbstractContextManager[None]:
 def prefect_api() -> Iterator[None]:
     """Within, Prefect's client has an API to talk to."""
     os.environ.update({key: os.environ.get(key, value) for key, value in _QUIET.items()})
-    configured = configured_url()
+    configured = prefect_setting("PREFECT_API_URL")
     if configured is not None:
         if not _answers(configured):
             raise BackupError(
@@ -111,8 +103,8 @@ def _embedded() -> Iterator[None]:
         note("Setting up Prefect's database; this is needed once and takes about half a minute.")
     port, password = free_port(), f"backups:{secrets.token_hex(16)}"
     own = {"PREFECT_API_AUTH_STRING": password, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    os.environ.update(own)  # first of all: Prefect reads it when it is imported
     server = start_server(port, {**own, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"})
-    os.environ.update(own)
     try:
         import blocks  # noqa: F401 - takes as long as the server's start: side by side
 
@@ -146,16 +138,19 @@ def end_server(server: subprocess.Popen[bytes]) -> None:
 
 
 def start_server(port: int, extra: dict[str, str]) -> subprocess.Popen[bytes]:
-    """A Prefect API server on 127.0.0.1, ended with us; what it says goes to ``backups/server.log``."""
-    log = prefect_home() / "backups" / "server.log"
+    """A Prefect API server on 127.0.0.1, ended with us, that has its blocks' key; its output goes to ``server.log``."""
+    from cli.encryption_key import lease
+
+    log = own_files() / "server.log"
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    environment = {**os.environ, **_QUIET, **extra, "PREFECT__SERVER_FINAL": "1"}
+    key = lease()
+    environment = {**os.environ, **_QUIET, **key.environment, **extra, "PREFECT__SERVER_FINAL": "1"}
     environment.pop("PREFECT_API_URL", None)
     if "PREFECT_API_AUTH_STRING" in extra:
         environment["PREFECT_SERVER_API_AUTH_STRING"] = extra["PREFECT_API_AUTH_STRING"]
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
     options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning", "--lifespan", "on"]
-    with log.open("ab") as output:
+    with closing(key), log.open("ab") as output:
         return subprocess.Popen(
             [*tied_to_us(), *command, *options],
             env=environment,
@@ -164,6 +159,7 @@ def start_server(port: int, extra: dict[str, str]) -> subprocess.Popen[bytes]:
             stderr=output,
             start_new_session=True,
             cwd="/",
+            pass_fds=key.files,
         )
 
 
@@ -180,9 +176,7 @@ def wait_until_healthy(url: str, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_TIMEOUT
     while not _answers(url) or server.poll() is not None:
         if server.poll() is not None or time.monotonic() > deadline:
-            raise BackupError(
-                "Prefect's API did not start", f"See {prefect_home() / 'backups' / 'server.log'} for its reason."
-            )
+            raise BackupError("Prefect's API did not start", f"See {own_files() / 'server.log'} for its reason.")
         time.sleep(0.05)
 
 

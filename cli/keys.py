@@ -1,4 +1,4 @@
-"""``backups keys``: age identities for encryption, and the keys that sign records."""
+"""``backups keys``: age identities for encryption, the keys that sign records, and the key of Prefect's blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from cli.api import prefect_api
 from cli.output import note, show_json
 from vault.errors import ConfigError
 
-keys_app = App(name="keys", help="Keys: age identities, and the key that signs records.", version_flags=[])
+keys_app = App(
+    name="keys",
+    help="Keys: age identities, the key that signs records, and the one that encrypts what is saved.",
+    version_flags=[],
+)
 Flag = Parameter(negative="")
 
 
@@ -81,6 +85,32 @@ def show(*, json: Annotated[bool, Flag] = False) -> None:
         show_json({"id": key_id(public_key), "public_key": public_key})
     else:
         print(key_id(public_key))
+
+
+@keys_app.command
+def rotate(*, json: Annotated[bool, Flag] = False) -> None:
+    """Encrypt every saved block, with all credentials in them, under a new key. Backups are not touched.
+
+    Example: backups keys rotate
+
+    No Prefect server may run meanwhile on this machine's database. Whoever kills it loses nothing: the next command
+    finishes it.
+
+    Parameters
+    ----------
+    json
+        Print one JSON object.
+    """
+    from cli.api import refuse_running_server
+    from cli.encryption_key import key_file
+    from cli.encryption_key import rotate as rotate_key
+
+    refuse_running_server()
+    count = rotate_key()
+    if json:
+        show_json({"blocks": count, "key_file": str(key_file())})
+    else:
+        print(f"{count} blocks are encrypted with a new key. It lies in {key_file()}, and nowhere else.")
 
 
 @keys_app.command

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Flag = Parameter(negative="")
 Repeated = Parameter(negative="", consume_multiple=False)
+SecretFile = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
+"""A file that holds a secret; ``-`` is standard input, which the command line would else take for an option."""
 
 _ARTICLE = {"list": "every saved", "show": "a saved", "test": "a saved", "remove": "a saved"}
 
@@ -78,7 +80,8 @@ def update_any(what: str, updates: App, name: str, options: tuple[str, ...]) -> 
         from blocks.loading import find
 
         slug = find(name, _kinds(what), what).partition("/")[0]
-        updates([slug.removesuffix(f"-{what}"), name, *options], exit_on_error=False, print_error=False)
+        words = [slug.removesuffix(f"-{what}"), name, *options]
+        updates(words, exit_on_error=False, print_error=False, result_action="return_value")
 
 
 def secret(prompt: str, file: str | None) -> str:

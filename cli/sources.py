@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import App
 
 from cli.api import prefect_api
-from cli.saved import Flag, Repeated, add_verbs, made, save, secret
+from cli.saved import Flag, Repeated, SecretFile, add_verbs, made, save, secret
 from vault.store import absolute
 
 source_app = App(name="source", help="What is backed up: databases and directories.", version_flags=[])
@@ -26,7 +26,7 @@ def add_postgres(
     user: str,
     host: str = "localhost",
     port: int = 5432,
-    password_file: str | None = None,
+    password_file: SecretFile = None,
     no_password: Annotated[bool, Flag] = False,
     plain: Annotated[bool, Flag] = False,
     no_test: Annotated[bool, Flag] = False,

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from cli.api import free_port, prefect_home, running_up, start_server, up_file, wait_until_healthy
+from cli.api import free_port, running_up, start_server, up_file, wait_until_healthy
+from cli.home import own_files
 from cli.output import note
 from vault.errors import BackupError, ConfigError
 from vault.process import tied_to_us
@@ -57,9 +58,10 @@ def up(*, port: int = 4200) -> int:
     children: list[subprocess.Popen[bytes]] = []
     try:
         note("Starting Prefect's server …")
+        os.environ.update(environment)  # first of all: Prefect reads it when it is imported
         children.append(start_server(port, {"PREFECT_UI_API_URL": url}))
+        _advise()
         wait_until_healthy(url, children[0])
-        os.environ.update(environment)
         _register()
         children.append(_start_worker())
         _announce(environment)
@@ -72,6 +74,14 @@ def up(*, port: int = 4200) -> int:
         for child in reversed(children):
             _end(child)
     return 0
+
+
+def _advise() -> None:
+    from cli.encryption_key import advice
+
+    unprotected = advice()
+    if unprotected:
+        note(unprotected)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
@@ -100,7 +110,7 @@ def _register() -> None:
 
 
 def _start_worker() -> subprocess.Popen[bytes]:
-    log = prefect_home() / "backups" / "worker.log"
+    log = own_files() / "worker.log"
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -127,9 +137,7 @@ def _wait_for_one(children: list[subprocess.Popen[bytes]]) -> None:
     handles = {os.pidfd_open(child.pid): (child, name) for child, name in zip(children, _NAMES, strict=True)}
     ended, _, _ = select.select([*handles], [], [])
     child, name = handles[ended[0]]
-    raise BackupError(
-        f"Prefect's {name} ended with exit code {child.wait()}", f"See {prefect_home() / 'backups' / f'{name}.log'}."
-    )
+    raise BackupError(f"Prefect's {name} ended with exit code {child.wait()}", f"See {own_files() / f'{name}.log'}.")
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -19,12 +19,16 @@ from flows.test_destination import check_destination
 _ROOT = Path(__file__).resolve().parent.parent
 
 
+def block_types() -> list[type[Block]]:
+    """Every block type of this project."""
+    found = (getattr(blocks, name) for name in blocks.__all__)
+    return [kind for kind in found if issubclass(kind, Block)]
+
+
 def register_blocks() -> None:
     """Every block type of this project, so that Prefect's UI has its form."""
-    for name in blocks.__all__:
-        kind = getattr(blocks, name)
-        if issubclass(kind, Block):
-            kind.register_type_and_schema()
+    for kind in block_types():
+        kind.register_type_and_schema()
 
 
 def register_pool(name: str) -> None:

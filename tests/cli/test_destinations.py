@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,7 +19,7 @@ from pydantic import Field, SecretStr
 import blocks.destinations
 from blocks.destinations import DESTINATIONS, Destination, LocalDestination, Upload
 from cli import destinations
-from cli.saved import new_secret, update
+from cli.saved import SecretFile, new_secret, update
 from tests.cli.conftest import Command
 from vault.errors import AccessDenied
 from vault.store import Digest, StoredObject
@@ -83,7 +85,7 @@ def vault(
     monkeypatch.setattr(blocks.destinations, "DESTINATIONS", kinds)
 
     def update_vault(
-        name: str, /, *, port: int | None = None, password_file: str | None = None, no_test: bool = False
+        name: str, /, *, port: int | None = None, password_file: SecretFile = None, no_test: bool = False
     ) -> None:
         """Change a vault."""
         password = new_secret("Password", password_file)
@@ -121,12 +123,15 @@ def test_update_changes_what_is_given_and_keeps_the_rest_secrets_too(
     assert stored(name).port == 24
 
 
-def test_update_takes_a_new_secret_from_a_file_only(
-    command: Command, vault: tuple[str, VaultDestination], tmp_path: Path
+def test_update_takes_a_new_secret_from_a_file_or_standard_input_only(
+    command: Command, vault: tuple[str, VaultDestination], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "password").write_text(f"{OTHER}\n")
     command("destination", "update", vault[0], "--password-file", tmp_path / "password")
     assert stored(vault[0]).password.get_secret_value() == OTHER
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{CANARY}\n"))
+    command("destination", "update", vault[0], "--password-file", "-")
+    assert stored(vault[0]).password.get_secret_value() == CANARY
 
 
 def test_an_update_that_fails_its_test_saves_nothing_and_says_what_to_do(

@@ -71,7 +71,11 @@ def test_no_secret_is_found_in_anything_that_a_run_and_a_restore_leave_or_show(
         run.send_signal(signal.SIGCONT)
         assert run.wait(timeout=TIMEOUT) == 0
         machine.run("run", "c")
-        wrong = machine.run(*add[:3], "c-wrong", *add[4:-1], "nobody", "--password-file", "-", ok=False)
+        (tmp_path / "home/wrong").write_text("wrong")
+        wrong = machine.run(
+            *add[:3], "c-wrong", *add[4:-1], "nobody", "--password-file", str(tmp_path / "home/wrong"), ok=False
+        )
+        assert wrong.returncode == 1
         questions = (("source", "show", "c-db"), ("list", "c"), ("app", "show", "c"))
         said = [*(machine.run(*words).stdout for words in questions), wrong.stdout, wrong.stderr]
         assert not [text for text in said for needle in needles if needle.decode() in text]
