@@ -7,7 +7,7 @@ import sys
 
 from cyclopts import App, CycloptsError
 
-from cli import apps, destinations, keys, lists, restore, run, sources, up
+from cli import apps, copy_backup, destinations, keys, lists, restore, run, sources, up
 from cli.demo import demo
 from cli.output import note
 from vault.errors import BackupError, ConfigError, printable
@@ -25,6 +25,7 @@ app.command(run.run)
 app.command(lists.list_backups, name="list")
 app.command(lists.show)
 app.command(restore.restore)
+app.command(copy_backup.copy)
 app.command(sources.source_app)
 app.command(apps.app_app)
 app.command(destinations.destination_app)

@@ -13,6 +13,7 @@ from prefect.flows import Flow
 
 import blocks
 from flows.backup import backup
+from flows.copy_backup import copy_backup
 from flows.restore import restore
 from flows.test_destination import check_destination
 
@@ -48,6 +49,7 @@ def register_deployments(pool: str) -> None:
     """``FLOW/on-demand`` for each flow, run from this checkout."""
     _deploy(backup, "flows/backup.py:backup", pool)
     _deploy(restore, "flows/restore.py:restore", pool)
+    _deploy(copy_backup, "flows/copy_backup.py:copy_backup", pool)
     _deploy(check_destination, "flows/test_destination.py:check_destination", pool)
 
 

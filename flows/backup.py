@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow
-from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows.report import BackupFailed, BackupResult, announce, outcome, publish, showing
-from tasks.checksum import checksum
+from flows.transfer import NoDestinationLeft, carry, error_of, wait_all
 from tasks.cleanup import cleanup
 from tasks.commit import commit
 from tasks.dump import dump
-from tasks.log import run_log
-from tasks.policy import RETRIES, RETRY_DELAY
 from tasks.preflight import preflight
 from tasks.retain import retain
-from tasks.run import CHECKSUM, Run, Sum, Transfer
-from tasks.upload import upload
-from tasks.verify import verify
+from tasks.run import Run, Sum, Transfer
 from vault.codec import Codec
-from vault.errors import BackupError, SpoolError, Transient, UploadLost
+from vault.errors import SpoolError
 from vault.milestone import milestone
-from vault.process import kill_all
 from vault.record import Artifact, BackupType, Verification
 from vault.store import NAME_PATTERN
 
-_FAREWELL = 60  # seconds for steps to end when the run is told to
 AppName = Annotated[str, Field(pattern=NAME_PATTERN, description="The saved app to back up.")]
 Reference = Annotated[str, Field(pattern="^[a-z0-9-]+/" + NAME_PATTERN[1:])]
 Recipient = Annotated[str, Field(pattern=r"^age1[0-9a-z]+$")]
@@ -59,12 +51,13 @@ def backup(
     announce(run)
     try:
         with showing(run.progress):
-            artifacts = {name: _back_up_source(run, name) for name in run.sources}
+            artifacts = {name: _back_up(run, name) for name in run.sources}
             _commit(run, artifacts)
             _retain(run)
-    except BackupFailed as error:
-        publish(error.result)
-        raise
+    except NoDestinationLeft as error:
+        result = outcome(run)
+        publish(result)
+        raise BackupFailed(result) from error
     finally:
         run.progress.stage("cleanup")
         cleanup(run)
@@ -75,56 +68,10 @@ def backup(
     return result
 
 
-def _back_up_source(run: Run, source: str) -> dict[str, Artifact]:
-    """The artifact of *source* by destination; a dump that failed for the moment is begun again, whole."""
-    attempt, before = 0, run.progress.now.done
-    while True:
-        run.progress.reach(before)
-        transfer = Transfer.begin(run, source)
-        try:
-            return _transfer(transfer)
-        except Transient as error:
-            if attempt >= RETRIES:
-                raise
-            delay = RETRY_DELAY * 2**attempt
-            run_log().warning("%s; trying again in %g s", error.message, delay)
-            time.sleep(delay)
-            attempt += 1
-        finally:
-            transfer.spool.destroy()
-
-
-def _transfer(transfer: Transfer) -> dict[str, Artifact]:
-    run, source = transfer.run, transfer.source
-    run.progress.stage(f"dump {source}")
-    dumping = dump.submit(transfer)
-    summing = checksum.submit(transfer)
-    uploads = {name: upload.submit(transfer, name) for name in transfer.readers if name != CHECKSUM}
-    _wait(transfer, [dumping])
-    dump_error = _error(dumping)
-    if dump_error is not None:
-        transfer.spool.abort(dump_error)  # also where the task failed before it could do so itself
-    _wait(transfer, [summing, *uploads.values()])
-    errors = {name: error for name, future in uploads.items() if (error := _error(future)) is not None}
-    _raise_if_lost(errors, len(uploads))
-    for name, error in errors.items():
-        if not (dump_error and _is_echo(error)):
-            run.fail(name, error)
-    _raise_if_all_failed(run)
-    _raise(dumping)
-    _raise(summing)
-    expected: Sum = summing.result()
-    run.progress.stage(f"verify {source}")
-    proofs = {name: verify.submit(transfer, name, expected) for name in uploads if name in run.live}
-    _wait(transfer, [*proofs.values()])
-    for name, proof in proofs.items():
-        error = _error(proof)
-        if error is not None:
-            run.fail(name, error)
-    _raise_if_all_failed(run)
-    return {
-        name: describe(transfer, name, expected, proof.result()) for name, proof in proofs.items() if name in run.live
-    }
+def _back_up(run: Run, source: str) -> dict[str, Artifact]:
+    """The artifact of *source*, by destination."""
+    carried = carry(run, source, dump)
+    return {name: describe(carried.transfer, name, carried.total, proof) for name, proof in carried.proofs.items()}
 
 
 def describe(transfer: Transfer, destination: str, total: Sum, verified: Verification) -> Artifact:
@@ -166,9 +113,9 @@ def _commit(run: Run, artifacts: dict[str, dict[str, Artifact]]) -> None:
     futures = {
         name: commit.submit(run, name, tuple(by_place[name] for by_place in artifacts.values())) for name in run.live
     }
-    _wait(None, [*futures.values()])
+    wait_all(None, [*futures.values()])
     for name, future in futures.items():
-        error = _error(future)
+        error = error_of(future)
         if error is not None:
             run.fail(name, error)
 
@@ -177,49 +124,7 @@ def _retain(run: Run) -> None:
     """A retention that refuses or fails is a warning: the backup itself is good."""
     run.progress.stage("retain")
     futures = {name: retain.submit(run, name, run.keep_last) for name in run.committed}
-    _wait(None, [*futures.values()])
+    wait_all(None, [*futures.values()])
     for name, future in futures.items():
-        error = _error(future)
+        error = error_of(future)
         run.warnings += [f"retention at {name}: {error}"] if error is not None else future.result().warnings
-
-
-def _wait(transfer: Transfer | None, futures: list[PrefectFuture[Any]]) -> None:
-    """Until all have ended. When we are told to end, they are: no step may go on behind the back of cleanup."""
-    try:
-        wait(futures)
-    except BaseException as error:
-        if transfer is not None:
-            transfer.spool.abort(error)
-        for _ in range(_FAREWELL):
-            kill_all()  # again and again: a step may be about to start one
-            if not wait(futures, timeout=1.0).not_done:
-                break
-        raise
-
-
-def _error(future: PrefectFuture[Any]) -> BaseException | None:
-    found = future.state.result(raise_on_failure=False) if not future.state.is_completed() else None
-    return found if found is None or isinstance(found, BaseException) else BackupError(str(found))
-
-
-def _raise(future: PrefectFuture[Any]) -> None:
-    error = _error(future)
-    if error is not None:
-        raise error
-
-
-def _is_echo(error: BaseException) -> bool:
-    """Whether an upload failed only because the dump did."""
-    return isinstance(error, SpoolError) and error.__cause__ is not None
-
-
-def _raise_if_lost(errors: dict[str, BaseException], uploads: int) -> None:
-    """Where every destination lost what it was sent, another dump is the way; where one still has it, a copy is."""
-    lost = [error for error in errors.values() if isinstance(error, UploadLost)]
-    if lost and len(lost) == uploads:
-        raise lost[0]
-
-
-def _raise_if_all_failed(run: Run) -> None:
-    if not run.live:
-        raise BackupFailed(outcome(run))

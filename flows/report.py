@@ -6,7 +6,7 @@ Prefect is told what it can be told: where its API is gone, the backup goes on (
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -72,16 +72,21 @@ class BackupResult:
         }
 
 
+def told(what: str, landings: Sequence[Landing]) -> tuple[str, str]:
+    """Message and remedy of *what* failed at some of its destinations, or at all."""
+    failed = [landing for landing in landings if landing.error]
+    good = [landing.name for landing in landings if landing.record]
+    lines = "; ".join(f"{landing.name}: {landing.error.splitlines()[0]}" for landing in failed)
+    kept = f"committed at {', '.join(good)}; " if good else ""
+    remedies = {line for landing in failed for line in landing.error.splitlines()[1:]}
+    return f"{what}: {kept}failed at {lines}", " ".join(sorted(remedies))
+
+
 class BackupFailed(BackupError):
     """One destination or all of them failed; what could be committed is committed and kept."""
 
     def __init__(self, result: BackupResult) -> None:
-        failed = [landing for landing in result.destinations if landing.error]
-        good = [landing.name for landing in result.destinations if landing.record]
-        lines = "; ".join(f"{landing.name}: {landing.error.splitlines()[0]}" for landing in failed)
-        kept = f"committed at {', '.join(good)}; " if good else ""
-        remedies = {line for landing in failed for line in landing.error.splitlines()[1:]}
-        super().__init__(f"backup {result.id} of {result.app}: {kept}failed at {lines}", " ".join(sorted(remedies)))
+        super().__init__(*told(f"backup {result.id} of {result.app}", result.destinations))
         self.result = result
 
     def __reduce__(self) -> tuple[type[BackupFailed], tuple[BackupResult]]:
@@ -96,7 +101,7 @@ def outcome(run: Run) -> BackupResult:
             name,
             place.location,
             committed.get(name),
-            _one_error(run.failures[name]) if name in run.failures else "",
+            error_text(run.failures.get(name)),
         )
         for name, place in run.destinations.items()
     )
@@ -115,7 +120,10 @@ def outcome(run: Run) -> BackupResult:
     )
 
 
-def _one_error(error: BaseException) -> str:
+def error_text(error: BaseException | None) -> str:
+    """What is told of *error*; empty where there is none."""
+    if error is None:
+        return ""
     return str(error) if isinstance(error, BackupError) else f"{type(error).__name__}: {error}"
 
 

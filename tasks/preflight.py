@@ -65,7 +65,7 @@ def prepare_run(
             turn=turn,
             progress=progress,
             keep_last=saved.keep_last,
-            limits=_limits(),
+            limits=limits(),
             producer=_producer(tools),
         )
         for name, destination in doors.items():
@@ -119,7 +119,8 @@ def _refuse_overlap(sources: dict[str, Source], destinations: dict[str, Destinat
                     )
 
 
-def _limits() -> Limits:
+def limits() -> Limits:
+    """What a run may use of this machine: the default, or what the environment says."""
     spool = os.environ.get("BACKUPS_SPOOL_LIMIT")
     if spool is None:
         return Limits()

@@ -154,7 +154,7 @@ def fetch_artifact(destination: Destination, artifact: Artifact, workspace: Path
         if (size, sha256) == (artifact.size, artifact.sha256):
             break
         if not left:
-            raise _difference(destination, artifact, size)
+            raise difference(destination, artifact, size, "restored")
     milestone("restore:fetched")
     return path
 
@@ -181,15 +181,16 @@ def _refuse_without_room(workspace: Path, size: int) -> None:
         raise SpoolError(f"{workspace} has {free:,} bytes free; the artifact to fetch has {size:,}", _ROOM)
 
 
-def _difference(destination: Destination, artifact: Artifact, size: int) -> Corrupt:
+def difference(destination: Destination, artifact: Artifact, size: int, done: str) -> Corrupt:
+    """How what *destination* gave, *size* bytes of it, differs from the record: nothing was *done* with it."""
     if size != artifact.size:
         how = "is truncated" if size < artifact.size else "is too long"
         detail = f"{how}: {size} bytes, not {artifact.size}"
     else:
         detail = "is corrupt: its SHA-256 is not that of its record"
     return Corrupt(
-        f"{artifact.key} at {destination.location} {detail}; nothing was restored",
-        "Restore from another destination, or an older backup: see `backups list`.",
+        f"{artifact.key} at {destination.location} {detail}; nothing was {done}",
+        "Take it from another destination, or an older backup: see `backups list`.",
     )
 
 

@@ -15,7 +15,7 @@ from blocks.signing_key import Keyring
 from blocks.sources.base import Dump, Source
 from tasks.progress import Progress
 from vault.codec import Codec, Encoded
-from vault.record import BackupId, BackupRecord, artifact_key
+from vault.record import Artifact, BackupId, BackupRecord, artifact_key
 from vault.spool import Reader, Spool
 from vault.store import Digest
 from vault.workspace import Turn, Workspace
@@ -83,6 +83,14 @@ class Run:
         self.failures.setdefault(destination, error)
 
 
+@dataclass(frozen=True, repr=False)
+class Origin:
+    """What is sent, where that is not a dump but an artifact of another destination."""
+
+    store: Destination
+    artifact: Artifact
+
+
 @dataclass(eq=False, repr=False)
 class Transfer:
     """One source's stream on its way through the spool to the live destinations: one attempt."""
@@ -91,6 +99,8 @@ class Transfer:
     source: str
     spool: Spool
     readers: dict[str, Reader]
+    origin: Origin | None = None
+    attempt: int = 0
     dump: Dump | None = None
     encoded: Encoded | None = None
     uploads: dict[str, Upload] = field(default_factory=dict)
@@ -101,7 +111,7 @@ class Transfer:
         return f"Transfer({self.run.app} {self.source})"
 
     @classmethod
-    def begin(cls, run: Run, source: str) -> Transfer:
+    def begin(cls, run: Run, source: str, origin: Origin | None = None, attempt: int = 0) -> Transfer:
         """A new spool with a reader for each live destination and one for the checksum."""
         directory = _unused(run.workspace.path, source)
         spool = Spool(
@@ -112,11 +122,13 @@ class Transfer:
         )
         readers = {name: spool.reader(name) for name in run.live}
         readers[CHECKSUM] = spool.reader(CHECKSUM, essential=False)
-        return cls(run, source, spool, readers)
+        return cls(run, source, spool, readers, origin, attempt)
 
     @property
     def key(self) -> str:
         """Where the artifact lies at every destination; known as soon as the dump has begun."""
+        if self.origin is not None:
+            return self.origin.artifact.key
         if self.dump is None:
             raise AssertionError("the dump has not begun")
         extension = self.dump.extension + self.run.codec.extension

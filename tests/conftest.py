@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
         XDG_DATA_HOME=str(_home / "data"),
         XDG_STATE_HOME=str(_home / "state"),
         XDG_CACHE_HOME=str(_home / "cache"),
+        BACKUPS_RETRY_DELAY="0.05",
         DO_NOT_TRACK="1",
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         TZ="Asia/Kathmandu",  # +05:45: whoever takes local time for UTC is found out

@@ -143,6 +143,17 @@ class Catalog:
                     return found
         return None
 
+    def read(self, backup_id: BackupId) -> BackupRecord:
+        """That one backup, its artifacts there in full size. Raises ``NotFound``, or what is wrong with it."""
+        key = record_key(self.app, backup_id)
+        found = next(_records(self.store, self.app, [self.store.stat(key)], self.trust, None))
+        if not isinstance(found, BackupRecord):
+            raise found
+        problem = _missing(self.store, found, {})
+        if problem is not None:
+            raise problem
+        return found
+
     def commit(self, record: BackupRecord, signer: Signer) -> StoredObject:
         """Write *record*: from here on the backup exists. Its artifacts must lie there in full size (X06)."""
         for artifact in record.artifacts:
@@ -162,6 +173,27 @@ class Catalog:
         for stored in list(self.store.list(f"{self.app}/")):
             if backup_of(stored.key) == backup_id:
                 self.store.remove(stored.key)
+
+
+def find_backup(store: Store, reference: str, trust: Trust) -> BackupRecord:
+    """The backup, of whichever app, that *reference* means: an id, or the beginning or the random end of one.
+
+    One listing, and no more records than that one are read.
+    """
+    found = [
+        (stored.key.partition("/")[0], backup_id)
+        for stored in store.list("")
+        if (backup_id := backup_of(stored.key)) and stored.key == _record_of(stored.key)
+        if _means(reference, str(backup_id))
+    ]
+    if len(found) == 1:
+        app, backup_id = found[0]
+        return Catalog(store, app, trust).read(backup_id)
+    shown = printable(reference)[:80]
+    if not found:
+        raise ConfigError(f"{store.location} has no backup {shown!r}", "See `backups list --from DEST`.")
+    names = ", ".join(sorted(f"{backup_id} of {app}" for app, backup_id in found)[:5])
+    raise ConfigError(f"{shown!r} fits {len(found)} backups there", f"Give more of the id: {names}")
 
 
 def read_all(store: Store, trust: Trust, cache: RecordCache | None = None) -> dict[str, History]:

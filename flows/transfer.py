@@ -1,0 +1,131 @@
+"""One stream through a spool to several destinations at once, and the proof of each copy: for backup and for copy."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import Task
+from prefect.futures import PrefectFuture, wait
+
+from tasks.checksum import checksum
+from tasks.log import run_log
+from tasks.policy import RETRIES, RETRY_DELAY
+from tasks.run import CHECKSUM, Origin, Run, Sum, Transfer
+from tasks.upload import upload
+from tasks.verify import verify
+from vault.errors import BackupError, SpoolError, Transient, UploadLost
+from vault.process import kill_all
+from vault.record import Verification
+
+_FAREWELL = 60  # seconds for steps to end when the run is told to
+
+
+class NoDestinationLeft(BackupError):
+    """Every destination of the run has failed; ``Run.failures`` says why."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A stream that arrived: what was carried, and how its copy was proven, by destination."""
+
+    transfer: Transfer
+    total: Sum
+    proofs: dict[str, Verification]
+
+
+def carry(run: Run, source: str, fill: Task[[Transfer], Any], origin: Origin | None = None) -> Carried:
+    """What *fill* writes to the spool lies at every destination that has not failed. Raises what *fill* does.
+
+    A *fill* that failed for the moment is begun again, whole, with a new spool and new uploads.
+    """
+    attempt, before = 0, run.progress.now.done
+    while True:
+        run.progress.reach(before)
+        transfer = Transfer.begin(run, source, origin, attempt)
+        try:
+            return _carry_once(transfer, fill)
+        except Transient as error:
+            if attempt >= RETRIES:
+                raise
+            delay = RETRY_DELAY * 2**attempt
+            run_log().warning("%s; trying again in %g s", error.message, delay)
+            time.sleep(delay)
+            attempt += 1
+        finally:
+            transfer.spool.destroy()
+
+
+def _carry_once(transfer: Transfer, fill: Task[[Transfer], Any]) -> Carried:
+    run, source = transfer.run, transfer.source
+    run.progress.stage(f"{fill.name} {source}")
+    filling = fill.submit(transfer)
+    summing = checksum.submit(transfer)
+    uploads = {name: upload.submit(transfer, name) for name in transfer.readers if name != CHECKSUM}
+    wait_all(transfer, [filling])
+    fill_error = error_of(filling)
+    if fill_error is not None:
+        transfer.spool.abort(fill_error)  # also where the task failed before it could do so itself
+    wait_all(transfer, [summing, *uploads.values()])
+    errors = {name: error for name, future in uploads.items() if (error := error_of(future)) is not None}
+    _raise_if_lost(errors, len(uploads))
+    for name, error in errors.items():
+        if not (fill_error and _is_echo(error)):
+            run.fail(name, error)
+    _raise_if_all_failed(run)
+    _raise(filling)
+    _raise(summing)
+    total: Sum = summing.result()
+    run.progress.stage(f"verify {source}")
+    proofs = {name: verify.submit(transfer, name, total) for name in uploads if name in run.live}
+    wait_all(transfer, [*proofs.values()])
+    for name, proof in proofs.items():
+        problem = error_of(proof)
+        if problem is not None:
+            run.fail(name, problem)
+    _raise_if_all_failed(run)
+    return Carried(transfer, total, {name: proof.result() for name, proof in proofs.items() if name in run.live})
+
+
+def wait_all(transfer: Transfer | None, futures: list[PrefectFuture[Any]]) -> None:
+    """Until all have ended. When we are told to end, they are: no step may go on behind the back of cleanup."""
+    try:
+        wait(futures)
+    except BaseException as error:
+        if transfer is not None:
+            transfer.spool.abort(error)
+        for _ in range(_FAREWELL):
+            kill_all()  # again and again: a step may be about to start one
+            if not wait(futures, timeout=1.0).not_done:
+                break
+        raise
+
+
+def error_of(future: PrefectFuture[Any]) -> BaseException | None:
+    """Why a task that has ended failed; None where it did not."""
+    found = future.state.result(raise_on_failure=False) if not future.state.is_completed() else None
+    return found if found is None or isinstance(found, BaseException) else BackupError(str(found))
+
+
+def _raise(future: PrefectFuture[Any]) -> None:
+    error = error_of(future)
+    if error is not None:
+        raise error
+
+
+def _is_echo(error: BaseException) -> bool:
+    """Whether an upload failed only because what fills the spool did."""
+    return isinstance(error, SpoolError) and error.__cause__ is not None
+
+
+def _raise_if_lost(errors: dict[str, BaseException], uploads: int) -> None:
+    """Where every destination lost what it was sent, another try is the way; where one still has it, a copy is."""
+    lost = [error for error in errors.values() if isinstance(error, UploadLost)]
+    if lost and len(lost) == uploads:
+        raise lost[0]
+
+
+def _raise_if_all_failed(run: Run) -> None:
+    if not run.live:
+        raise NoDestinationLeft("no destination is left")
