@@ -7,7 +7,7 @@ import sys
 
 from cyclopts import App, CycloptsError
 
-from cli import apps, copy_backup, destinations, keys, lists, restore, run, sources, up
+from cli import apps, copy_backup, destinations, keys, lists, restore, run, sources, sync_catalog, up
 from cli.demo import demo
 from cli.output import note
 from vault.errors import BackupError, ConfigError, printable
@@ -29,6 +29,7 @@ app.command(copy_backup.copy)
 app.command(sources.source_app)
 app.command(apps.app_app)
 app.command(destinations.destination_app)
+app.command(sync_catalog.sync_catalog)
 app.command(keys.keys_app)
 app.command(up.up)
 

@@ -72,7 +72,7 @@ def list_backups(
     if app is not None:
         check_name(app, "app")
     with api_for(from_):
-        doors = _doors(from_)
+        doors = destinations_at(from_)
         believed = _trust(from_, trust or [])
         rows, failed, cache = [], [], _cache(no_cache)
         for name, door in doors.items():
@@ -126,7 +126,7 @@ def show(
     with api_for(from_):
         believed = _trust(from_, trust or [])
         found: dict[str, dict[str, Any]] = {}
-        for name, door in _doors(from_).items():
+        for name, door in destinations_at(from_).items():
             for history in _histories(door, None, believed):
                 if any(id in (record.id, record.id[-6:]) or record.id.startswith(id) for record in history.records):
                     found[name] = history.find(id).model_dump(mode="json")
@@ -158,7 +158,8 @@ def _print_record(destination: str, record: dict[str, Any]) -> None:
         print(f"    restore   {artifact['restore_with']}")
 
 
-def _doors(from_: str | None) -> dict[str, Destination]:
+def destinations_at(from_: str | None) -> dict[str, Destination]:
+    """The destination that is meant, or all that are saved, by name."""
     from blocks.app import load_destinations
     from blocks.destinations import DESTINATIONS, destination_from
     from blocks.loading import saved

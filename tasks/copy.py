@@ -99,8 +99,6 @@ def _targets(source: Destination, texts: list[str]) -> dict[str, Destination]:
         door = destination_from(text)
         if door.location == source.location:
             raise ConfigError(f"{door.location} is where the backup lies", "Name another destination to copy it to.")
-        if is_path(text):
-            door.prepare()
         doors[text if is_path(text) else block_name(text)] = door
     if not doors:
         raise ConfigError("no destination is named", "Give one with --to.")
@@ -108,7 +106,10 @@ def _targets(source: Destination, texts: list[str]) -> dict[str, Destination]:
 
 
 def _check_target(copy: Copy, name: str) -> None:
-    door, existing = copy.doors[name], _existing(copy, name)
+    door = copy.doors[name]
+    if is_path(name):
+        door.prepare()
+    existing = _existing(copy, name)
     if existing is not None:
         copy.there[name] = existing
         del copy.run.destinations[name]

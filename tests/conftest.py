@@ -50,7 +50,12 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session")
 def prefect_api() -> Iterator[None]:
     """A Prefect API with an empty database for this session; it takes some 15 s to start, so there is one."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=180):
+    # Without heartbeats: each flow would wait for about a second for the thread that sends them.
+    with (
+        prefect_test_harness(server_startup_timeout=180),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
         yield

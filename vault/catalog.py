@@ -32,6 +32,7 @@ from vault.record import (
     record_key,
     seal,
     unseal,
+    unseal_any,
 )
 from vault.record_cache import RecordCache
 from vault.signing import Signer, Trust
@@ -202,6 +203,20 @@ def read_all(store: Store, trust: Trust, cache: RecordCache | None = None) -> di
     for stored in store.list(""):
         apps[stored.key.partition("/")[0]].append(stored)
     return {app: _history(store, app, objects, trust, cache) for app, objects in sorted(apps.items())}
+
+
+def signed_records(store: Store) -> Iterator[tuple[BackupRecord, str] | Damaged]:
+    """Every genuine record at *store*, with the key that signed it, whoever's: trust and artifacts do not count."""
+    keys = sorted(s.key for s in store.list("") if backup_of(s.key) and s.key == _record_of(s.key))
+    for key, data in zip(keys, _contents(store, keys), strict=True):
+        if isinstance(data, NotFound):  # deleted since it was listed
+            continue
+        try:
+            if isinstance(data, DestinationError):
+                raise data
+            yield unseal_any(key, data)
+        except (IntegrityError, DestinationError) as error:
+            yield Damaged(key, error)
 
 
 def _history(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -17,7 +18,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from vault.errors import BadRecord, ConfigError, WrongKey, printable
-from vault.signing import Signer, Trust
+from vault.signing import Signer, Trust, verify
 from vault.store import NAME_PATTERN, check_key, check_name
 
 BackupType = Literal["database", "files", "full"]
@@ -226,6 +227,22 @@ def unseal(key: str, data: bytes, trust: Trust, *, proven: bool = False) -> Back
 
     *proven*: these very bytes were found to be signed before, so that only the trust in their signer is looked at.
     """
+
+    def judge(body: bytes, signature: str, signer: str) -> None:
+        if proven:
+            trust.check(signer)
+        else:
+            trust.verify(body, signature, signer)
+
+    return _unseal(key, data, judge)[0]
+
+
+def unseal_any(key: str, data: bytes) -> tuple[BackupRecord, str]:
+    """The record that lies under *key*, and the public key that signed it, whoever's that is: to look at, no more."""
+    return _unseal(key, data, verify)
+
+
+def _unseal(key: str, data: bytes, judge: Callable[[bytes, str, str], None]) -> tuple[BackupRecord, str]:
     try:
         body, seal_mark, tail = data.rpartition(_SEAL)
         signature = re.fullmatch(rb'([0-9a-f]{128})"\n}\n', tail)
@@ -241,10 +258,7 @@ def unseal(key: str, data: bytes, trust: Trust, *, proven: bool = False) -> Back
             raise ValueError("it names no signer")
         if type(document.get("format")) is not int or document["format"] != 1:
             raise ValueError(f"its format is {document.get('format')!r:.40}; this version reads format 1")
-        if proven:
-            trust.check(signer)
-        else:
-            trust.verify(body, signature[1].decode(), signer)
+        judge(body, signature[1].decode(), signer)
         record = BackupRecord.model_validate(document)
         if record.key != key:
             raise ValueError(f"it is the record of {record.key}")
@@ -257,7 +271,7 @@ def unseal(key: str, data: bytes, trust: Trust, *, proven: bool = False) -> Back
     except (BadRecord, WrongKey) as error:
         message = f"record {key} cannot be trusted: {error.message}"
         raise type(error)(message, error.remedy) from error
-    return record
+    return record, signer
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
