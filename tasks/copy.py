@@ -35,7 +35,7 @@ from vault.errors import (
     SpoolError,
 )
 from vault.milestone import milestone
-from vault.process import sweep_orphans
+from vault.orphans import sweep_orphans
 from vault.record import Artifact, BackupRecord, Verification
 from vault.signing import Trust
 from vault.store import is_path

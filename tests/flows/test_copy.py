@@ -22,8 +22,8 @@ from tasks.restore import RestoreRequest, restore_backup
 from tasks.run import Origin, Transfer
 from tests.flows.committed import commit, put
 from tests.flows.conftest import Sample
+from vault.age import generate_identity
 from vault.catalog import Catalog, History
-from vault.codec import generate_identity
 from vault.errors import AlreadyExists, ConfigError, Corrupt, DestinationError, NoSpace, WrongKey
 from vault.record import BackupRecord, seal
 from vault.signing import Signer, Trust, key_id
