@@ -13,7 +13,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ParameterTypeError
 
-import flows.backup
+import flows.transfer
 import tasks.retain
 from blocks import App, Directory, LocalDestination
 from blocks.destinations.local_upload import LocalUpload
@@ -382,7 +382,7 @@ def test_a_clock_that_is_ahead_does_not_make_living_uploads_look_dead(
 def test_a_run_that_is_interrupted_while_one_commit_is_done_keeps_that_backup(
     sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waited = flows.backup.wait
+    waited = flows.transfer.wait
 
     def interrupted(futures: list[object], timeout: float | None = None) -> object:
         done = waited(futures, timeout)
@@ -390,7 +390,7 @@ def test_a_run_that_is_interrupted_while_one_commit_is_done_keeps_that_backup(
             raise KeyboardInterrupt
         return done
 
-    monkeypatch.setattr(flows.backup, "wait", interrupted)
+    monkeypatch.setattr(flows.transfer, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         backup(app=sample.name, type="files")
     history = sample.history()
