@@ -9,6 +9,7 @@ together, which lives as long as they do; who changes the key holds it alone.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
-from cli.home import own_files, prefect_database
+from cli.home import own_files, prefect_database, prefect_home
 from cli.output import note
 from cli.reencrypt import Contents, bring_under, contents, users
 from vault.errors import BackupError, ConfigError, printable
@@ -26,19 +27,18 @@ from vault.milestone import milestone
 
 VARIABLES = ("PREFECT_SERVER_ENCRYPTION_KEY", "ORION_ENCRYPTION_KEY")
 _NAP = 0.02
-_LOST = (
-    "If that key is lost, so are those blocks, and no backup: move {database} away, save the blocks again, and see"
-    " `backups list --from`."
-)
+_PATIENCE = 60.0  # seconds for another command to change the key
 
 
 def key_file() -> Path:
-    """Where the key lies."""
-    return own_files() / "encryption.key"
+    """Where the key lies: ``encryption.key``, or another name for another database than Prefect's usual one."""
+    database, usual = prefect_database(), prefect_home() / "prefect.db"
+    other = "" if database in (None, usual) else f"-{hashlib.sha256(str(database).encode()).hexdigest()[:12]}"
+    return own_files() / f"encryption{other}.key"
 
 
 def _next_file() -> Path:
-    return own_files() / "encryption.key.new"
+    return key_file().with_suffix(".key.new")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _rotatable() -> Path:
     if database is None:
         raise ConfigError(
             "Prefect's database is not an SQLite file, and only of such a one the key is kept and rotated here",
-            f"Unset PREFECT_SERVER_DATABASE_CONNECTION_URL to use {own_files().parent}/prefect.db.",
+            f"Keep that key yourself, in {VARIABLES[0]}.",
         )
     if not database.exists():
         raise ConfigError(f"there is no Prefect database {database}", "It is made by the first command that needs it.")
@@ -121,6 +121,7 @@ def _rotatable() -> Path:
 
 def _settled_key(lock: int, database: Path) -> str | None:
     """The key, with the lock held together with other servers; None where Prefect keeps a key of its own."""
+    deadline = time.monotonic() + _PATIENCE
     while True:
         fcntl.flock(lock, fcntl.LOCK_SH)  # waits for whoever changes the key
         if not _next_file().exists():
@@ -133,6 +134,11 @@ def _settled_key(lock: int, database: Path) -> str | None:
                 return None
         if _try_alone(lock):
             _change_key(database)
+        elif time.monotonic() > deadline:
+            raise BackupError(
+                f"another process holds {_lock_file()}, so the key of Prefect's blocks cannot be settled",
+                "End the other `backups` commands of this machine, then try again.",
+            )
         else:  # another command is about to do it
             time.sleep(_NAP)
 
@@ -173,7 +179,7 @@ def _change_key(database: Path) -> int:
     except ConfigError as error:
         if interrupted is None:  # nothing was changed, and nothing can be under the new key yet
             _next_file().unlink()
-        raise ConfigError(error.message, f"{error.remedy} {_LOST.format(database=database)}") from error
+        raise ConfigError(error.message, _put_back(database)) from error
     os.replace(_next_file(), key_file())
     _sync(own_files())
     milestone("rotate:switched")
@@ -185,8 +191,15 @@ def _refuse_unreadable(database: Path, found: Contents, key: str | None, where: 
     for block in found.unreadable(_checked(key, where)) if key else found.blocks:
         raise ConfigError(
             f"block {printable(block.name)} ({printable(block.kind)}) was not encrypted with the key in {where}",
-            f"Put the key back with which it was. {_LOST.format(database=database)}",
+            _put_back(database),
         )
+
+
+def _put_back(database: Path) -> str:
+    return (
+        f"Put the key back with which it was saved, into {key_file()} or {VARIABLES[0]}. If that key is lost, so are"
+        f" those blocks, and no backup: move {database} away, save the blocks again, and see `backups list --from`."
+    )
 
 
 def _users_own() -> str | None:
@@ -239,9 +252,13 @@ def _sync(directory: Path) -> None:
         os.close(handle)
 
 
+def _lock_file() -> Path:
+    return key_file().with_suffix(".lock")
+
+
 def _open_lock() -> int:
     own_files().mkdir(parents=True, exist_ok=True, mode=0o700)
-    return os.open(own_files() / "encryption.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    return os.open(_lock_file(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _try_alone(lock: int) -> bool:

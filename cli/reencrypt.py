@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,9 +112,13 @@ def users(database: Path) -> dict[int, str]:
 
 def _has_open(process: Path, wanted: os.stat_result) -> bool:
     try:
-        return any(os.path.samestat(file.stat(), wanted) for file in (process / "fd").iterdir() if file.exists())
+        for file in (process / "fd").iterdir():
+            with suppress(FileNotFoundError):  # closed in this moment
+                if os.path.samestat(file.stat(), wanted):
+                    return True
     except OSError:  # it has ended, or is somebody else's
-        return False
+        pass
+    return False
 
 
 def _contents(connection: sqlite3.Connection) -> Contents:
@@ -135,8 +139,7 @@ def _rotated(ring: MultiFernet, block: Block) -> str:
         return ring.rotate(block.token.encode()).decode()
     except InvalidToken:
         raise ConfigError(
-            f"block {printable(block.name)} ({printable(block.kind)}) can be decrypted with none of the keys",
-            "Put the key back with which it was saved.",
+            f"block {printable(block.name)} ({printable(block.kind)}) can be decrypted with none of the keys"
         ) from None
 
 

@@ -79,8 +79,8 @@ def update_any(what: str, updates: App, name: str, options: tuple[str, ...]) -> 
     with prefect_api():
         from blocks.loading import find
 
-        slug = find(name, _kinds(what), what).partition("/")[0]
-        words = [slug.removesuffix(f"-{what}"), name, *options]
+        slug, _, own = find(name, _kinds(what), what).partition("/")
+        words = [slug.removesuffix(f"-{what}"), own, *options]
         updates(words, exit_on_error=False, print_error=False, result_action="return_value")
 
 

@@ -267,6 +267,20 @@ def test_rotate_that_is_killed_loses_nothing_and_the_next_command_finishes_it(
     assert not list(key_file().parent.glob("encryption.key.*"))
 
 
+def test_each_database_has_a_key_of_its_own_so_that_to_rotate_one_does_not_lose_the_other(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Home(home.path.parent / "other")
+    shutil.copytree(home.path, other.path)
+    before = home.key
+    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{other.database}")
+    put_key(before)
+    assert rotate() == len(NAMES)
+    assert other.passwords(key_file().read_text().strip()) == EXPECTED
+    assert home.passwords(before) == EXPECTED
+    assert home.key == before
+
+
 def test_servers_that_start_at_once_for_the_first_time_agree_on_one_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
