@@ -104,13 +104,15 @@ def rotate(*, json: Annotated[bool, Flag] = False) -> None:
     from cli.api import refuse_running_server
     from cli.encryption_key import key_file
     from cli.encryption_key import rotate as rotate_key
+    from cli.home import prefect_database
 
     refuse_running_server()
     count = rotate_key()
     if json:
-        show_json({"blocks": count, "key_file": str(key_file())})
+        show_json({"blocks": count, "database": str(prefect_database()), "key_file": str(key_file())})
     else:
-        print(f"{count} blocks are encrypted with a new key. It lies in {key_file()}, and nowhere else.")
+        print(f"{count} blocks in {prefect_database()} are encrypted with a new key.")
+        print(f"It lies in {key_file()}, and nowhere else.")
 
 
 @keys_app.command

@@ -44,7 +44,8 @@ def save(what: str, name: str, block: Any, no_test: bool) -> None:
 
     check_name(name, what)
     if not missing(reference(block, name)):
-        raise ConfigError(f"{what} {name} is saved already", f"Remove it first: backups {what} remove {name}")
+        change = f"Change it: backups destination update {name} …; or r" if what == "destination" else "R"
+        raise ConfigError(f"{what} {name} is saved already", f"{change}emove it first: backups {what} remove {name}")
     _save(what, name, block, no_test, overwrite=False)
 
 

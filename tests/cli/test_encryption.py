@@ -219,7 +219,8 @@ def test_a_lost_or_open_key_file_is_an_error_that_says_what_to_do_and_changes_no
 
 def test_rotate_brings_every_block_under_a_new_key_and_leaves_no_trace_of_the_old(home: Home, machine: Machine) -> None:
     old = home.key
-    assert machine.json("keys", "rotate") == {"blocks": len(NAMES), "key_file": str(key_file())}
+    said = machine.json("keys", "rotate")
+    assert said == {"blocks": len(NAMES), "database": str(home.database), "key_file": str(key_file())}
     assert home.key != old
     assert home.passwords() == EXPECTED
     with closing(sqlite3.connect(home.database)) as database:
