@@ -106,8 +106,9 @@ build() {
         "$venv/bin/python" -m pip install --no-input --disable-pip-version-check \
             -c "$root/requirements.lock" -e "$root$1" || return
     fi
-    # It only makes the first start faster.
+    # Both only make the first start faster.
     (cd "$root" && "$venv/bin/python" -m compileall -q vault blocks tasks flows deployments cli) || :
+    (cd "$root" && "$venv/bin/python" -c "from cli.template import make; make()") || :
 }
 
 fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; }

@@ -20,8 +20,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
-from cli.home import own_files, prefect_home, prefect_setting
+from cli.home import own_files, prefect_database, prefect_setting
 from cli.output import note
+from cli.template import copy_template
 from vault.errors import BackupError, ConfigError
 from vault.process import tied_to_us
 from vault.store import is_path
@@ -99,8 +100,6 @@ def prefect_api() -> Iterator[None]:
 
 @contextmanager
 def _embedded() -> Iterator[None]:
-    if not (prefect_home() / "prefect.db").exists():
-        note("Setting up Prefect's database; this is needed once and takes about half a minute.")
     port, password = free_port(), f"backups:{secrets.token_hex(16)}"
     own = {"PREFECT_API_AUTH_STRING": password, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
     os.environ.update(own)  # first of all: Prefect reads it when it is imported
@@ -144,6 +143,9 @@ def start_server(port: int, extra: dict[str, str]) -> subprocess.Popen[bytes]:
     log = own_files() / "server.log"
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = lease()
+    database = prefect_database()
+    if database is not None and not database.exists() and not copy_template(database):
+        note("Setting up Prefect's database; this is needed once and takes about half a minute.")
     environment = {**os.environ, **_QUIET, **key.environment, **extra, "PREFECT__SERVER_FINAL": "1"}
     environment.pop("PREFECT_API_URL", None)
     if "PREFECT_API_AUTH_STRING" in extra:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.flows import Flow
 
@@ -54,7 +55,6 @@ def register_deployments(pool: str) -> None:
 
 
 def _deploy(flow: Flow[..., Any], entrypoint: str, pool: str) -> None:
-    found = flow.from_source(source=str(_ROOT), entrypoint=entrypoint)
-    found.deploy(  # type: ignore[union-attr]
-        name="on-demand", work_pool_name=pool, build=False, push=False, print_next_steps=False, tags=["backups"]
-    )
+    found = cast("Flow[..., Any]", flow.from_source(source=str(_ROOT), entrypoint=entrypoint))
+    deployment = found.to_deployment(name="on-demand", work_pool_name=pool, tags=["backups"])
+    cast("RunnerDeployment", deployment).apply()

@@ -49,13 +49,14 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session")
 def prefect_api() -> Iterator[None]:
-    """A Prefect API with an empty database for this session; it takes some 15 s to start, so there is one."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
+    """A Prefect API with an empty database for this session; it takes some seconds to start, so there is one."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    # Without heartbeats: each flow would wait for about a second for the thread that sends them.
+    from tests.peers.prefect_server import prefect_server
+
     with (
-        prefect_test_harness(server_startup_timeout=180),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        prefect_server(_home / "api") as url,
+        # Without heartbeats: each flow would wait for about a second for the thread that sends them.
+        temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
         yield

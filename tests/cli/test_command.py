@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import cli
+from tests.cli.conftest import Command
 from tests.peers.command import Machine
 from tests.peers.prefect_server import prefect_server
 
@@ -120,14 +121,13 @@ def test_encrypted_backups_need_their_identity_and_a_new_machine_needs_the_key_i
     ],
 )
 def test_bad_usage_exits_with_2_and_says_what_and_what_to_do(
-    machine: Machine, tmp_path: Path, arguments: tuple[str, ...], said: str
+    command: Command, arguments: tuple[str, ...], said: str
 ) -> None:
-    done = machine.run(*arguments, ok=False)
-    assert done.returncode == 2, done.stderr
-    assert said in done.stderr
-    assert "secret" not in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) <= 3
+    done = command(*arguments, code=2)
+    assert said in done.err
+    assert "secret" not in done.err
+    assert "Traceback" not in done.err
+    assert len(done.err.strip().splitlines()) <= 3
     assert not (Path.cwd() / "canary").exists()
 
 
@@ -145,40 +145,34 @@ def test_a_failure_exits_with_1_and_debug_shows_the_traceback(machine: Machine, 
     assert [row["status"] for row in rows] == ["success", "failed", "failed"]
 
 
-def test_a_saved_app_is_not_replaced_by_another_of_its_name(machine: Machine, data: Path, tmp_path: Path) -> None:
+def test_a_saved_app_is_not_replaced_by_another_of_its_name(command: Command, data: Path, tmp_path: Path) -> None:
     disk = str(tmp_path / "disk")
-    machine.run("run", "--app", "twice", "--source", f"twice-files={data / 'uploads'}", "--to", disk)
-    other = machine.run(
-        *("run", "--app", "twice", "--source", f"twice-db={data / 'shop.sqlite'}", "--to", disk), ok=False
-    )
-    assert other.returncode == 2
-    assert "saved with other sources" in other.stderr
+    command("run", "--app", "twice", "--source", f"twice-files={data / 'uploads'}", "--to", disk)
+    other = command("run", "--app", "twice", "--source", f"twice-db={data / 'shop.sqlite'}", "--to", disk, code=2)
+    assert "saved with other sources" in other.err
 
 
-def test_nouns_are_added_listed_shown_tested_and_removed(machine: Machine, data: Path, tmp_path: Path) -> None:
-    machine.run("source", "add", "directory", "n-files", str(data / "uploads"))
-    machine.run("destination", "add", "local", "n-disk", str(tmp_path / "disk"))
-    machine.run("app", "add", "n-app", "--source", "n-files", "--to", "n-disk")
-    assert {"name": "n-files", "kind": "directory"} in machine.json("source", "list")
-    assert machine.json("destination", "show", "n-disk")["root"] == str(tmp_path / "disk")
-    machine.run("destination", "test", "n-disk")
-    machine.run("source", "test", "n-files")
-    used = machine.run("source", "remove", "n-files", ok=False)
-    assert used.returncode == 2
-    assert "used by app n-app" in used.stderr
+def test_nouns_are_added_listed_shown_tested_and_removed(command: Command, data: Path, tmp_path: Path) -> None:
+    command("source", "add", "directory", "n-files", str(data / "uploads"))
+    command("destination", "add", "local", "n-disk", str(tmp_path / "disk"))
+    command("app", "add", "n-app", "--source", "n-files", "--to", "n-disk")
+    assert {"name": "n-files", "kind": "directory"} in command("source", "list", "--json").json
+    assert command("destination", "show", "n-disk", "--json").json["root"] == str(tmp_path / "disk")
+    command("destination", "test", "n-disk")
+    command("source", "test", "n-files")
+    assert "used by app n-app" in command("source", "remove", "n-files", code=2).err
     for noun in ("app", "source", "destination"):
         name = f"n-{'files' if noun == 'source' else 'disk' if noun == 'destination' else 'app'}"
-        machine.run(noun, "remove", name)
-        assert name not in machine.run(noun, "list").stdout
+        command(noun, "remove", name)
+        assert name not in command(noun, "list").out
 
 
-def test_a_source_that_does_not_work_is_not_saved(machine: Machine, tmp_path: Path) -> None:
-    missing = machine.run("source", "add", "sqlite", "ghost", str(tmp_path / "ghost.sqlite"), ok=False)
-    assert missing.returncode == 1
-    assert "ghost" not in machine.run("source", "list").stdout
-    machine.run("source", "add", "sqlite", "ghost", str(tmp_path / "ghost.sqlite"), "--no-test")
-    assert "ghost" in machine.run("source", "list").stdout
-    machine.run("source", "remove", "ghost")
+def test_a_source_that_does_not_work_is_not_saved(command: Command, tmp_path: Path) -> None:
+    command("source", "add", "sqlite", "ghost", tmp_path / "ghost.sqlite", code=1)
+    assert "ghost" not in command("source", "list").out
+    command("source", "add", "sqlite", "ghost", tmp_path / "ghost.sqlite", "--no-test")
+    assert "ghost" in command("source", "list").out
+    command("source", "remove", "ghost")
 
 
 def _commands(help_text: str) -> list[str]:
