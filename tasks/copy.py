@@ -8,7 +8,6 @@ which vouches for what it has read and seen arrive, so it copies only what it tr
 from __future__ import annotations
 
 import hashlib
-import logging
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +16,7 @@ from prefect import task
 from blocks.destinations import Destination, destination_from
 from blocks.loading import block_name
 from blocks.signing_key import keyring
+from tasks.log import run_log
 from tasks.policy import ONCE, STEP
 from tasks.preflight import limits
 from tasks.progress import Progress
@@ -238,7 +238,7 @@ def clean_up(copy: Copy) -> list[str]:
     except BackupError as error:
         problems.append(error.message)
     for problem in problems:
-        logging.getLogger("prefect.backups").warning("%s", problem)
+        run_log().warning("%s", problem)
     return problems
 
 
