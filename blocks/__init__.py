@@ -1,7 +1,7 @@
 """Doors to the world, with credentials: every block of this project, for ``prefect block register -m blocks``."""
 
 from blocks.app import App
-from blocks.destinations import LocalDestination
+from blocks.destinations import GoogleDriveDestination, LocalDestination
 from blocks.servers import LocalServer
 from blocks.signing_key import SigningKey
 from blocks.sources import Directory, PostgresDatabase, SqliteDatabase
@@ -9,6 +9,7 @@ from blocks.sources import Directory, PostgresDatabase, SqliteDatabase
 __all__ = [
     "App",
     "Directory",
+    "GoogleDriveDestination",
     "LocalDestination",
     "LocalServer",
     "PostgresDatabase",

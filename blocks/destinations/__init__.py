@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from blocks.destinations.base import Destination, Upload
+from blocks.destinations.google_drive import GoogleDriveDestination
 from blocks.destinations.local import LocalDestination
 from blocks.loading import find, load
 from vault.store import absolute, is_path
 
-DESTINATIONS: dict[str, type[Destination]] = {"local-destination": LocalDestination}
+DESTINATIONS: dict[str, type[Destination]] = {
+    "local-destination": LocalDestination,
+    "google-drive-destination": GoogleDriveDestination,
+}
 """Every kind, by its block type's slug."""
 
 
@@ -20,4 +24,4 @@ def destination_from(text: str) -> Destination:
     return load(find(text, DESTINATIONS, "destination"), Destination)  # type: ignore[type-abstract]
 
 
-__all__ = ["DESTINATIONS", "Destination", "LocalDestination", "Upload", "destination_from"]
+__all__ = ["DESTINATIONS", "Destination", "GoogleDriveDestination", "LocalDestination", "Upload", "destination_from"]
