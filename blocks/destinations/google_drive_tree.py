@@ -78,6 +78,7 @@ class Tree:
     drive: str
     folders: dict[str, list[str]] = field(default_factory=dict)
     """The folders of each app that were seen last; the first one takes what is new."""
+    _made: dict[str, str] = field(default_factory=dict)  # the folder that we made ourselves, by app
     _unused: list[str] = field(default_factory=list)
 
     # -- files by id
@@ -155,18 +156,25 @@ class Tree:
 
     def apps(self) -> dict[str, list[str]]:
         """The folders of every app."""
-        found: dict[str, list[DriveFile]] = {}
+        found: dict[str, list[DriveFile]] = {app: [] for app in self._made}
         for folder in self._folders(""):
             if NAME.fullmatch(folder.name):
                 found.setdefault(folder.name, []).append(folder)
-        self.folders = {app: _ids(folders) for app, folders in found.items()}
+        self.folders = {app: self._ids(app, folders) for app, folders in found.items()}
         return self.folders
 
     def folders_of(self, app: str) -> list[str]:
         """The folders of *app*, as Drive has them now."""
         found = [folder for folder in self._folders(f"name = '{app}' and ") if folder.name == app]
-        self.folders[app] = _ids(found)
+        self.folders[app] = self._ids(app, found)
         return self.folders[app]
+
+    def folder_for(self, app: str) -> str:
+        """The folder that takes what is new of *app*; made where there is none. Two who make it agree on one."""
+        if not (self.folders.get(app) or self.folders_of(app)):
+            self._made[app] = self.make_folder(app, self.root, {})
+            self.folders_of(app)
+        return self.folders[app][0]
 
     def _folders(self, condition: str) -> list[DriveFile]:
         """The folders in the root that fit; where there are none, the root itself has to be there."""
@@ -177,16 +185,15 @@ class Tree:
             self.check_root()
         return found
 
-    def folder_for(self, app: str) -> str:
-        """The folder that takes what is new of *app*; made where there is none. Two who make it agree on one."""
-        if known := self.folders.get(app):
-            return known[0]
-        if found := self.folders_of(app):
-            return found[0]
-        made = self.make_folder(app, self.root, {})
-        found = self.folders_of(app)
-        self.folders[app] = [*found, *([made] if made not in found else [])]
-        return self.folders[app][0]
+    def _ids(self, app: str, found: list[DriveFile]) -> list[str]:
+        """The folders that were found, and the one that we made, which a list may not have yet (T14)."""
+        made = self._made.get(app)
+        if made is not None and made not in {folder.id for folder in found}:
+            try:
+                found = [*found, self.get(made)]
+            except NotFound:
+                del self._made[app]
+        return [folder.id for folder in sorted(found, key=lambda folder: folder.age)]
 
     def make_folder(self, name: str, parent: str, properties: dict[str, str]) -> str:
         """A new folder's id."""
@@ -208,7 +215,3 @@ class Tree:
             state = "in the bin" if found.get("trashed") else "no folder"
             raise DestinationError(f"{self.api.location} is {state}", "Restore it from the bin, or give another one.")
         return found
-
-
-def _ids(folders: list[DriveFile]) -> list[str]:
-    return [folder.id for folder in sorted(folders, key=lambda folder: folder.age)]
