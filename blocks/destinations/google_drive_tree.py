@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Lock
 from typing import Any, Self
 
 from blocks.destinations.google_drive_api import DriveApi
@@ -79,6 +80,7 @@ class Tree:
     folders: dict[str, list[str]] = field(default_factory=dict)
     """The folders of each app that were seen last; the first one takes what is new."""
     _made: dict[str, str] = field(default_factory=dict)  # the folder that we made ourselves, by app
+    _making: Lock = field(default_factory=Lock)
     _unused: list[str] = field(default_factory=list)
 
     # -- files by id
@@ -171,10 +173,11 @@ class Tree:
 
     def folder_for(self, app: str) -> str:
         """The folder that takes what is new of *app*; made where there is none. Two who make it agree on one."""
-        if not (self.folders.get(app) or self.folders_of(app)):
-            self._made[app] = self.make_folder(app, self.root, {})
-            self.folders_of(app)
-        return self.folders[app][0]
+        with self._making:
+            if not (self.folders.get(app) or self.folders_of(app)):
+                self._made[app] = self.make_folder(app, self.root, {})
+                self.folders_of(app)
+            return self.folders[app][0]
 
     def _folders(self, condition: str) -> list[DriveFile]:
         """The folders in the root that fit; where there are none, the root itself has to be there."""
