@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from cli.api import api_for, prefect_api
+from cli.google_drive import add_google_drive, update_google_drive
 from cli.output import show_json, show_table
 from cli.saved import Flag, add_verbs, made, save, update, update_any
 from vault.store import absolute, check_name
@@ -27,6 +28,8 @@ The options are those of its kind: see `backups destination update KIND --help`.
 destination_app.command(_add_destination)
 destination_app.command(_update_destination)
 add_verbs(destination_app, "destination")
+_add_destination.command(add_google_drive, name="google-drive")
+_update_destination.command(update_google_drive, name="google-drive")
 
 
 @destination_app.command(name="test")

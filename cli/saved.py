@@ -111,6 +111,14 @@ def new_secret(prompt: str, file: str | None) -> SecretStr | None:
     return None if file is None else SecretStr(secret(prompt, file))
 
 
+def read_whole(path: str) -> str:
+    """What the file *path* holds (``-``: standard input), such as a key of several lines."""
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from error
+
+
 def _kinds(what: str) -> dict[str, type[Block]]:
     from blocks.app import App as AppBlock
     from blocks.destinations import DESTINATIONS

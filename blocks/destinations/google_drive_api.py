@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from blocks.destinations.google_drive_errors import failure, is_busy, pause_asked_for, translated
+from blocks.destinations.google_drive_errors import TIMEOUT, failure, is_busy, pause_asked_for, translated
 from vault.errors import DestinationError, DestinationUnavailable
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ ENDPOINT = "https://www.googleapis.com"
 TRIES = 5
 LONGEST_PAUSE = 120.0
 """Seconds that a ``Retry-After`` is waited for; what asks for more fails at once, and says so."""
-TIMEOUT = (30.0, 60.0)
-"""Seconds without progress: to connect or to take a block of 256 KiB; and to answer."""
 
 _DRIVE_PATHS = ("/upload/drive/v3/", "/resumable/upload/drive/v3/")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from vault.errors import ConfigError
+from blocks.destinations.google_drive_errors import TIMEOUT, translated
+from vault.errors import AccessDenied, ConfigError, printable
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -58,3 +59,30 @@ def oauth_credentials(client_id: str, secret: str, refresh_token: str, scope: st
         client_secret=secret,
         scopes=[SCOPES + scope],
     )
+
+
+def refresh_token_for(code: str, verifier: str, redirect: str, client_id: str, secret: str, scope: str) -> str:
+    """What *code*, which a person brought back from Google's consent screen, is exchanged for."""
+    import requests
+
+    form = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "code_verifier": verifier,
+        "redirect_uri": redirect,
+        "client_id": client_id,
+        "client_secret": secret,
+    }
+    with (
+        translated("Google's token server"),
+        requests.post(TOKEN_ENDPOINT, data=form, timeout=TIMEOUT, allow_redirects=False) as response,
+    ):
+        answer = response.json()
+    if response.status_code != 200 or "refresh_token" not in answer:
+        said = f"{answer.get('error', 'no refresh token came')}: {answer.get('error_description', '')}"
+        raise AccessDenied(f"Google gives no access: {printable(said)[:200]}", "Run the same command again, and agree.")
+    if SCOPES + scope not in str(answer.get("scope", "")).split():
+        raise AccessDenied(
+            "the access to Google Drive was not granted", "Run the same command again, and tick its box on the screen."
+        )
+    return str(answer["refresh_token"])

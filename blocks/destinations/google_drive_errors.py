@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from google.auth.exceptions import RefreshError
     from requests import Response
 
+TIMEOUT = (30.0, 60.0)
+"""Seconds without progress: to connect or to take a block of 256 KiB; and to answer."""
+
 _FULL = (
     "Free space there, or keep fewer backups. A service account has no storage of its own: let it write to a Shared"
     " Drive (`--shared-drive`) or as a user (`--impersonate`), or use `--oauth`."
@@ -41,10 +44,10 @@ _CERTIFICATE = (
     " file and name it in REQUESTS_CA_BUNDLE; or set this machine's clock."
 )
 _AUTHORISE = (
-    "Authorise anew: remove the destination and add it again with `backups destination add google-drive … --oauth`."
+    "Authorise anew: `backups destination update NAME --oauth`."
     ' While the OAuth consent screen is in "Testing", tokens end after 7 days: publish it.'
 )
-_KEY = "Set this machine's clock; or make a new key for the service account, and add the destination again with it."
+_KEY = "Set this machine's clock; or make a new key: `backups destination update NAME --service-account FILE`."
 _DELEGATE = (
     "In the Google Workspace admin console give the service account's client id domain-wide delegation for the scope"
     " of this destination, and check the user's address."
