@@ -560,8 +560,7 @@ def test_damage_at_rest_is_found(
 ) -> None:
     send(destination)
     node = object_at(server)
-    node.content = DAMAGE[damage]
-    node.seal()
+    node.damage(DAMAGE[damage])
     server.drive.checksums = checksums
     again = fresh(destination)
     with pytest.raises(ReadBackMismatch):

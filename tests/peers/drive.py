@@ -224,14 +224,15 @@ class _Handler(BaseHTTPRequestHandler):
         if node.content is None:
             raise Refused(403, "fileNotDownloadable", "Only files with binary content can be downloaded.")
         content = memoryview(node.content)
-        begin, headers, status = 0, {"Content-Type": node.kind}, 200
+        begin, end, headers, status = 0, len(content), {"Content-Type": node.kind}, 200
         if "Range" in self.headers:
-            span = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])
-            begin = int(span[1]) if span else 0
-            if span is None or begin >= len(content):
+            span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"])
+            begin = int(span[1]) if span else end
+            if begin >= end:
                 raise Refused(416, "requestedRangeNotSatisfiable", "Request range not satisfiable")
-            headers["Content-Range"], status = f"bytes {begin}-{len(content) - 1}/{len(content)}", 206
-        part = content[begin:]
+            end = min(end, int(span[2]) + 1) if span and span[2] else end
+            headers["Content-Range"], status = f"bytes {begin}-{end - 1}/{len(content)}", 206
+        part = content[begin:end]
         if fault is not None and fault.flip:
             part = memoryview(bytes([part[0] ^ 1]) + bytes(part[1:]))
         drop = fault.drop if fault is not None else 0
@@ -290,7 +291,7 @@ class _Server(ThreadingHTTPServer):
             self.socket = tls.wrap_socket(self.socket, server_side=True)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):  # a client that goes away is none of our business
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that goes away is none of our business
             super().handle_error(request, client_address)
 
 
@@ -321,12 +322,22 @@ def main() -> None:
     """Serve until SIGTERM, for the benches: a Shared Drive and a service account, as the file *ready* then says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ready", type=Path, required=True, help="the file that is written when it serves")
+    parser.add_argument("--objects", type=int, default=0, help="so many small objects of an app `many`")
     options = parser.parse_args()
     with running_drive() as server, suppress(KeyboardInterrupt):
         service = server.drive.accounts.service_account("bench", "canary")
         drive = server.drive.shared_drive(**{service.email: "organizer"})
+        server.drive.checksums = False  # what is measured is the transport
+        own = {service.email}
+        root = server.drive.add("prefect-backups", drive, applications=own, shared_with=own)
+        many = server.drive.add("many", root.id, applications=own)
+        for number in range(options.objects):
+            name = f"20261123T030000Z-full-{number:06x}.uploads.tar.zst.age"
+            server.drive.add(name, many.id, content=b"x", applications=own)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        options.ready.write_text(json.dumps({"url": server.url, "key": service.key, "drive": drive}))
+        ready = {"url": server.url, "key": service.key, "drive": drive, "folder": root.id}
+        options.ready.with_suffix(".part").write_text(json.dumps(ready))
+        options.ready.with_suffix(".part").rename(options.ready)
         signal.pause()
 
 

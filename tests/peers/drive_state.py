@@ -39,14 +39,19 @@ class Node:
     properties: dict[str, dict[str, str]] = field(default_factory=dict)
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
     modified: datetime = field(default_factory=lambda: datetime.now(UTC))
-    sha256: str = ""
-    md5: str = ""
+    _digests: tuple[str, str] | None = None
 
-    def seal(self) -> None:
-        """Compute the digests of the content."""
-        if self.content is not None:
-            self.sha256 = hashlib.sha256(self.content).hexdigest()
-            self.md5 = hashlib.md5(self.content, usedforsecurity=False).hexdigest()
+    @property
+    def digests(self) -> tuple[str, str]:
+        """SHA-256 and MD5 of the content, computed when they are first asked for."""
+        if self._digests is None:
+            data = self.content or b""
+            self._digests = hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest()
+        return self._digests
+
+    def damage(self, content: bytes) -> None:
+        """What lies there rots, and the server takes it for what it is."""
+        self.content, self._digests = content, None
 
 
 @dataclass
@@ -135,7 +140,6 @@ class Drive:
         drive = self.nodes[parent].drive if parent in self.nodes else ""
         kind = FOLDER if content is None else "text/plain"
         node = Node(f"1{secrets.token_hex(16)}", name, kind, [parent], owner, drive, content, **more)
-        node.seal()
         self.nodes[node.id] = node
         return node
 
@@ -234,7 +238,6 @@ class Drive:
             applications={account.application},
         )
         node.properties[account.application] = dict(body.get("appProperties") or {})
-        node.seal()
         self.nodes[node.id] = node
         return node
 
@@ -256,7 +259,7 @@ class Drive:
         if node.content is not None:
             found["size"] = str(len(node.content))
             if self.checksums:
-                found |= {"sha256Checksum": node.sha256, "md5Checksum": node.md5}
+                found["sha256Checksum"], found["md5Checksum"] = node.digests
         return found
 
     # -- operations, by name
@@ -359,9 +362,10 @@ class Drive:
         manager = node.drive and self.managers[node.drive][account.user] == "organizer"
         if not manager and node.owner != account.user:
             raise Refused(403, "insufficientFilePermissions", _NOT_ALLOWED)
-        for inner in [n for n in self.nodes.values() if node in self.path(n)]:
-            del self.nodes[inner.id]
-        del self.nodes[node.id]
+        for gone in [node, *(n for n in self.nodes.values() if node in self.path(n))]:
+            del self.nodes[gone.id]
+            gone.content = None  # sessions still know the file
+        return None
 
     def about(self, account: Account, query: dict[str, str]) -> Any:
         check_parameters("about", "get", query)
@@ -392,8 +396,9 @@ class Drive:
         drive = self.nodes[session.metadata["parents"][0]].drive
         self.check_quota(session.account, drive, len(session.data))
         self.check_id(session.metadata)
-        content = session.data[: len(session.data) - drop]
+        content = session.data[: len(session.data) - drop] if drop else session.data
         session.node = self.new_node(session.account, session.metadata, session.metadata["parents"], content)
+        session.data = bytearray()  # the file's alone: a bench fills this many times
 
     def finished(self, session: Session) -> Any:
         """What a finished upload answers."""
