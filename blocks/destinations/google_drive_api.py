@@ -168,7 +168,7 @@ def _unchanged(request: PreparedRequest) -> PreparedRequest:
 
 def held_bytes(response: Response) -> int:
     """How many bytes an unfinished upload (308) holds, by its Range."""
-    held = re.fullmatch(r"bytes=0-(\d+)", response.headers.get("Range", ""))
+    held = re.fullmatch(r"(?:bytes=)?0-(\d+)", response.headers.get("Range", ""))
     return int(held[1]) + 1 if held else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _BUFFER = 256 * 1024
+WINDOW = 60.0
+SLOWEST = 1024
+"""Bytes a second that have to come within so many seconds of waiting for them (T20)."""
 
 
 @contextmanager
@@ -35,6 +39,7 @@ class _Content(io.RawIOBase):
         self._api, self._id, self._size, self._what = api, file_id, size, what
         self._position = offset
         self._failed = 0  # tries since the last byte came
+        self._waited, self._came = 0.0, 0
         self._response: Response | None = None
 
     def readable(self) -> bool:
@@ -43,14 +48,17 @@ class _Content(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         view = memoryview(buffer)[: max(0, self._size - self._position)]
         while view:
+            error = DestinationUnavailable(f"{self._what}: only {self._position} of {self._size} bytes came")
+            count = 0
             try:
-                if count := self._read(view):
-                    self._failed = 0
-                    self._position += count
-                    return count
-                error = DestinationUnavailable(f"{self._what}: only {self._position} of {self._size} bytes came")
+                count = self._read(view)
             except DestinationUnavailable as problem:
                 error = problem
+            if count:
+                self._failed = 0
+                self._position += count
+                self._check_pace(count)
+                return count
             self._disconnect()
             self._failed += 1
             self._api.wait_or_raise(self._failed, error, None)
@@ -70,10 +78,20 @@ class _Content(io.RawIOBase):
         response = self.connect()
         if response is None:
             return 0
+        began = time.monotonic()
         with translated(self._what):
-            data = response.raw.read(len(view), decode_content=False)
+            data = response.raw.read1(len(view), decode_content=False)
         view[: len(data)] = data
+        self._waited += time.monotonic() - began
         return len(data)
+
+    def _check_pace(self, count: int) -> None:
+        """Pass unless bytes only drip: another connection would hardly be a better one."""
+        self._came += count
+        if self._waited > WINDOW:
+            if self._came < SLOWEST * self._waited:
+                raise DestinationUnavailable(f"{self._what}: only {self._came} bytes came in {self._waited:.0f} s")
+            self._waited, self._came = 0.0, 0
 
     def _get(self, acknowledged: dict[str, str]) -> Response:
         try:
@@ -111,3 +129,4 @@ class _Content(io.RawIOBase):
         if self._response is not None:
             self._response.close()
             self._response = None
+        self._waited, self._came = 0.0, 0

@@ -19,7 +19,7 @@ from vault.errors import AlreadyExists, DestinationError, NotFound
 from vault.store import NAME, StoredObject
 
 FOLDER = "application/vnd.google-apps.folder"
-FIELDS = "id,name,size,createdTime,modifiedTime,sha256Checksum,md5Checksum,trashed,parents"
+FIELDS = "id,name,mimeType,size,createdTime,modifiedTime,sha256Checksum,md5Checksum,trashed,parents"
 PROPERTY = "prefectBackups"
 """The property, private to the OAuth client, by which we know our own root folder and unfinished files."""
 _ROOT_FIELDS = "id,name,mimeType,trashed,driveId"
@@ -34,6 +34,7 @@ class DriveFile:
 
     id: str
     name: str
+    kind: str
     size: int
     created: datetime
     modified: datetime
@@ -49,6 +50,7 @@ class DriveFile:
             return cls(
                 str(document["id"]),
                 str(document["name"]),
+                str(document.get("mimeType", "")),
                 int(document.get("size", 0)),  # a folder has none
                 datetime.fromisoformat(document["createdTime"]),
                 datetime.fromisoformat(document["modifiedTime"]),
@@ -59,6 +61,11 @@ class DriveFile:
             )
         except (KeyError, ValueError, TypeError) as error:
             raise DestinationError("Google Drive describes a file in a way that cannot be understood") from error
+
+    @property
+    def has_content(self) -> bool:
+        """Whether it is a file with bytes of its own: no folder, no shortcut, no document of Google's."""
+        return not self.kind.startswith("application/vnd.google-apps.")
 
     @property
     def age(self) -> tuple[datetime, str]:
@@ -134,7 +141,8 @@ class Tree:
 
     def files(self, folder: str) -> Iterator[DriveFile]:
         """Every file in *folder*."""
-        return self.query(f"'{folder}' in parents and mimeType != '{FOLDER}'")
+        found = self.query(f"'{folder}' in parents and mimeType != '{FOLDER}'")
+        return (file for file in found if file.has_content)
 
     def named(self, app: str, name: str) -> list[DriveFile]:
         """The files of *app* with that *name*, the object first."""
@@ -150,7 +158,7 @@ class Tree:
         for folder in folders:
             with suppress(NotFound):  # the folder was deleted: then the file is too
                 for file in self.query(f"name = '{name}' and '{folder}' in parents and mimeType != '{FOLDER}'"):
-                    if file.name == name:  # Drive compares without regard to case
+                    if file.name == name and file.has_content:  # Drive compares without regard to case
                         found[file.id] = file
         return sorted(found.values(), key=lambda file: file.age)
 

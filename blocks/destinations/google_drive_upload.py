@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 QUANTUM = 256 * 1024
 _GONE = (404, 410, 499)  # expired, ended, cancelled
+_NO_MATTER = (*_GONE, 400, 405)  # how one cancels a session is not documented, and it ends by itself within a week
 _DONE = (200, 201)
 _KEPT = 308
 
@@ -106,7 +107,7 @@ class DriveUpload(Upload):
         if self._stored is not None or (self._file is not None and self._file.name == self._key.partition("/")[2]):
             return
         if self._file is None:
-            self._tree.api.send("DELETE", self._session, also=_GONE).close()
+            self._tree.api.send("DELETE", self._session, also=_NO_MATTER).close()
         if self._file is not None or self._ending:
             self._tree.delete(self._id)
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from blocks.destinations import google_drive_api
+from blocks.destinations import google_drive_api, google_drive_read
 from blocks.destinations.google_drive import GoogleDriveDestination
 from blocks.destinations.google_drive_upload import QUANTUM
 from tasks.run import Sum
@@ -514,6 +514,17 @@ def test_a_download_that_never_gets_further_fails(server: DriveServer, destinati
     server.drive.fail("media", drop=1)
     server.drive.fail("media", cut="before", times=1000)
     with destination.open(KEY) as stream, pytest.raises(DestinationUnavailable):
+        stream.read()
+
+
+@pytest.mark.fault("T20")
+def test_a_download_that_only_drips_is_given_up(
+    server: DriveServer, destination: GoogleDriveDestination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(destination)
+    monkeypatch.setattr(google_drive_read, "WINDOW", 0.1)
+    server.drive.fail("media", drip=0.01, times=1000)
+    with destination.open(KEY) as stream, pytest.raises(DestinationUnavailable, match="bytes came in"):
         stream.read()
 
 

@@ -21,7 +21,7 @@ from tests.destinations.test_google_drive import destination, lies_in, pauses, p
 from tests.destinations.test_google_drive_failing import fresh, object_at
 from tests.peers.drive import DriveServer
 from tests.peers.drive_state import FOLDER, Node
-from vault.errors import AccessDenied, AlreadyExists, ConfigError, DestinationError
+from vault.errors import AccessDenied, AlreadyExists, ConfigError, DestinationError, NotFound
 from vault.spool import Segment
 
 __all__ = ["destination", "pauses", "server"]  # fixtures
@@ -180,6 +180,20 @@ def test_of_several_files_of_one_name_the_oldest_is_the_object_and_remove_takes_
         assert [(found.key, found.size) for found in seen.list("")] == [(KEY, 4)]
     destination.remove(KEY)
     assert lies_in(server) == set()
+
+
+@pytest.mark.fault("D08")
+@pytest.mark.parametrize("kind", ["document", "shortcut", "spreadsheet"])
+def test_what_is_no_file_is_no_object(server: DriveServer, destination: GoogleDriveDestination, kind: str) -> None:
+    plant_in(server, destination, KEY)
+    object_at(server).kind = f"application/vnd.google-apps.{kind}"
+    assert keys(destination) == set()
+    with pytest.raises(NotFound):
+        destination.stat(KEY)
+    put(destination, KEY, b"x")
+    assert get(destination, KEY) == b"x"
+    destination.remove(KEY)
+    assert lies_in(server) == {KEY}  # which is not ours
 
 
 @pytest.mark.fault("T22")

@@ -236,9 +236,20 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.flip:
             part = memoryview(bytes([part[0] ^ 1]) + bytes(part[1:]))
         drop = fault.drop if fault is not None else 0
+        if fault is not None and fault.drip:
+            self._drip(part, fault.drip, headers)
+            return
         told = len(part) - (drop if fault is not None and fault.lie else 0)
         self._answer(status, part[: len(part) - drop], headers, told)
         self.close_connection = self.close_connection or told != len(part) - drop
+
+    def _drip(self, part: memoryview, pause: float, headers: Mapping[str, str]) -> None:
+        self._answer(200, b"", headers, len(part))
+        for begin in range(len(part)):
+            if self.server.drive.closing.wait(pause):
+                break
+            self.wfile.write(part[begin : begin + 1])
+        self.close_connection = True
 
     # -- HTTP
 

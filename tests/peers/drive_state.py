@@ -88,6 +88,8 @@ class Fault:
     """A download that is short says so in its Content-Length."""
     flip: bool = False
     """One bit of a download is another one."""
+    drip: float = 0.0
+    """A download comes byte by byte, so many seconds apart."""
     hang: bool = False
     """It does not answer as long as the server lives."""
     incomplete: bool = False
