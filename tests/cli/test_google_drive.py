@@ -226,3 +226,58 @@ def test_nobody_is_waited_for_without_end(client_file: Path, monkeypatch: pytest
     monkeypatch.setattr(google_oauth, "PATIENCE", 0.0)
     with pytest.raises(AccessDenied, match="nobody agreed"):
         google_oauth.authorise(google_oauth.Client.read(str(client_file)), "drive.file")
+
+
+# -- a new key, or another consent
+
+
+@pytest.mark.fault("T05")
+def test_an_authorisation_that_ended_is_given_anew_without_the_clients_file(
+    server: DriveServer, client_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def visit(query: dict[str, str]) -> None:
+        code = server.drive.accounts.consent(query, ME)
+        background(f"{query['redirect_uri']}/?state={query['state']}&code={code}")
+
+    browser(monkeypatch, visit)
+    google_drive.add_google_drive(NAME, oauth=True, client_secrets=str(client_file))
+    before = loaded()
+    put(before, KEY, b"x")
+    server.drive.accounts.granted.clear()
+    with pytest.raises(AccessDenied, match="invalid_grant") as caught:
+        loaded().stat(KEY)
+    assert "backups destination update NAME --oauth" in caught.value.remedy
+    google_drive.update_google_drive(NAME, oauth=True)
+    assert loaded().folder_id == before.folder_id
+    assert get(loaded(), KEY) == b"x"
+
+
+def test_a_service_account_takes_the_place_of_a_person_and_gives_it_back(
+    server: DriveServer, key_file: Path, client_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    google_drive.add_google_drive(NAME, shared_drive=shared_drive(server), service_account=str(key_file))
+    with pytest.raises(ConfigError, match="no OAuth client is saved"):
+        google_drive.update_google_drive(NAME, oauth=True)
+    server.drive.managers[shared_drive(server)][ME] = "organizer"
+
+    def visit(query: dict[str, str]) -> None:
+        code = server.drive.accounts.consent(query, ME)
+        background(f"{query['redirect_uri']}/?state={query['state']}&code={code}")
+
+    browser(monkeypatch, visit)
+    google_drive.update_google_drive(NAME, oauth=True, client_secrets=str(client_file), scope="drive")
+    assert (loaded().service_account_key.get_secret_value(), loaded().scope) == ("", "drive")
+    google_drive.update_google_drive(NAME, service_account=str(key_file), scope="drive.file")
+    assert (loaded().refresh_token.get_secret_value(), loaded().client_id) == ("", "")
+    assert CANARY in loaded().service_account_key.get_secret_value()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"client_secrets": "x"}, {"oauth": True, "service_account": "x"}, {"service_account": "/nowhere"}]
+)
+def test_changes_that_do_not_fit_are_refused(server: DriveServer, key_file: Path, options: dict[str, Any]) -> None:
+    google_drive.add_google_drive(NAME, shared_drive=shared_drive(server), service_account=str(key_file))
+    before = loaded().model_dump()
+    with pytest.raises(ConfigError):
+        google_drive.update_google_drive(NAME, **options)
+    assert loaded().model_dump() == before
