@@ -57,6 +57,10 @@ class AccessDenied(DestinationError):
     """The destination does not let us."""
 
 
+class KeptByLock(AccessDenied):
+    """A lock of the destination keeps the object: it cannot be deleted before its time."""
+
+
 class NoSpace(DestinationError):
     """The destination is full, or over its quota."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from blocks.destinations.b2 import B2Destination
 from blocks.destinations.base import Destination, Upload
 from blocks.destinations.google_drive import GoogleDriveDestination
 from blocks.destinations.local import LocalDestination
@@ -12,6 +13,7 @@ from vault.store import absolute, is_path
 
 DESTINATIONS: dict[str, type[Destination]] = {
     "local-destination": LocalDestination,
+    "b2-destination": B2Destination,
     "google-drive-destination": GoogleDriveDestination,
 }
 """Every kind, by its block type's slug."""
@@ -24,4 +26,12 @@ def destination_from(text: str) -> Destination:
     return load(find(text, DESTINATIONS, "destination"), Destination)  # type: ignore[type-abstract]
 
 
-__all__ = ["DESTINATIONS", "Destination", "GoogleDriveDestination", "LocalDestination", "Upload", "destination_from"]
+__all__ = [
+    "DESTINATIONS",
+    "B2Destination",
+    "Destination",
+    "GoogleDriveDestination",
+    "LocalDestination",
+    "Upload",
+    "destination_from",
+]

@@ -116,7 +116,10 @@ class _FaultyUpload(Upload):
     def __init__(self, inner: Upload, key: str, faults: Faults) -> None:
         self._inner, self._key, self._faults = inner, key, faults
         self._held: Segment | None = None
-        self.token = inner.token
+
+    @property  # type: ignore[override]
+    def token(self) -> str:
+        return self._inner.token
 
     @property  # type: ignore[override]
     def offset(self) -> int:
