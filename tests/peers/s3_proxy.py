@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,6 +83,11 @@ class Proxy:
         with self._lock:
             self._rules.append(_Rule(operation, fault, times, when))
 
+    def heal(self) -> None:
+        """From now on nothing goes wrong."""
+        with self._lock:
+            self._rules.clear()
+
     def count(self, operation: str) -> int:
         """How often *operation* was called."""
         return sum(call.operation == operation for call in self.calls)
@@ -100,10 +106,9 @@ class Proxy:
 @contextmanager
 def running_proxy(upstream: str) -> Iterator[Proxy]:
     """A proxy on a free port before *upstream*."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _Handler)
     proxy = Proxy(f"http://127.0.0.1:{server.server_port}")
-    server.proxy, server.upstream = proxy, urlsplit(upstream).netloc  # type: ignore[attr-defined]
+    server.proxy, server.upstream = proxy, urlsplit(upstream).netloc
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -192,8 +197,20 @@ def _operation(method: str, path: str, query: dict[str, list[str]]) -> str:
     )
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    proxy: Proxy
+    upstream: str
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is what some tests are about."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: _Server
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -201,9 +218,8 @@ class _Handler(BaseHTTPRequestHandler):
         query = parse_qs(url.query, keep_blank_values=True)
         headers = {name.lower(): value for name, value in self.headers.items()}
         call = Call(_operation(self.command, url.path, query), url.path, query, headers)
-        proxy: Proxy = self.server.proxy  # type: ignore[attr-defined]
         try:
-            self._send(proxy.take(call)(call, body, _Upstream(self, call)))
+            self._send(self.server.proxy.take(call)(call, body, _Upstream(self, call)))
         except Reset:
             # SO_LINGER with no time: the kernel sends RST, as a router does that has forgotten a connection.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -243,7 +259,7 @@ class _Upstream:
 
     def unchecked(self, body: bytes) -> Answer:
         request = self.handler
-        upstream = http.client.HTTPConnection(request.server.upstream, timeout=60)  # type: ignore[attr-defined]
+        upstream = http.client.HTTPConnection(request.server.upstream, timeout=60)
         try:
             upstream.putrequest(request.command, request.path, skip_host=True, skip_accept_encoding=True)
             for name, value in request.headers.items():
