@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from cli.api import api_for, prefect_api
 from cli.google_drive import add_google_drive, update_google_drive
 from cli.output import show_json, show_table
-from cli.saved import Flag, add_verbs, made, save, update, update_any
+from cli.saved import Flag, SecretFile, add_verbs, made, new_secret, save, secret, update, update_any
 from vault.store import absolute, check_name
+
+# Spelled out: blocks, which have it too, take a second to import.
+Provider = Literal["auto", "b2", "aws", "r2", "minio", "wasabi", "other"]
+_SECRET_FILE = "--secret-file FILE (- for standard input)"  # noqa: S105 - an option's name
 
 destination_app = App(name="destination", help="Where backups go.", version_flags=[])
 _add_destination = App(name="add", help="Save a destination, after a test of it.", version_flags=[])
@@ -123,3 +127,123 @@ def update_local(name: str, /, *, root: Path | None = None, no_test: Annotated[b
 
         changes = {"root": Path(absolute(str(root))) if root else None}
         update("destination", name, LocalDestination, changes, no_test)
+
+
+@_add_destination.command(name="b2")
+def add_b2(
+    name: str,
+    /,
+    *,
+    bucket: str,
+    key_id: str,
+    endpoint: str = "",
+    secret_file: SecretFile = None,
+    prefix: str = "",
+    provider: Provider = "auto",
+    region: str = "",
+    object_lock_days: int = 0,
+    ca_file: Path | None = None,
+    no_test: Annotated[bool, Flag] = False,
+) -> None:
+    """Save a bucket at Backblaze B2, or at any other store that speaks S3. Its secret key is asked for.
+
+    Example: backups destination add b2 offsite --bucket B --endpoint https://s3.us-west-000.backblazeb2.com --key-id ID
+
+    Parameters
+    ----------
+    name
+        The name of the destination.
+    bucket
+        The bucket; it has to exist.
+    key_id
+        The id of the key: B2's keyID, or AWS's access key id.
+    endpoint
+        The store's URL; left out for AWS.
+    secret_file
+        A file with the secret key, or - for standard input.
+    prefix
+        Where in the bucket the backups are, such as backups/office.
+    provider
+        Whose store it is, where the endpoint does not say it.
+    region
+        The bucket's region, where the endpoint does not name it.
+    object_lock_days
+        For so many days nobody, not even the account's owner, can delete a backup. The bucket needs object lock.
+    ca_file
+        The certificate of the authority behind the endpoint's, where that is your own.
+    no_test
+        Save it without a test.
+    """
+    key = secret(f"Secret key of {key_id}", secret_file, _SECRET_FILE)
+    with prefect_api():
+        from pydantic import SecretStr
+
+        from blocks.destinations import B2Destination
+
+        block = made(
+            B2Destination,
+            bucket=bucket,
+            endpoint=endpoint,
+            key_id=key_id,
+            secret_key=SecretStr(key),
+            prefix=prefix,
+            provider=provider,
+            region=region,
+            object_lock_days=object_lock_days,
+            ca_file=absolute(str(ca_file)) if ca_file else "",
+        )
+        save("destination", name, block, no_test)
+
+
+@_update_destination.command(name="b2")
+def update_b2(
+    name: str,
+    /,
+    *,
+    key_id: str | None = None,
+    secret_file: SecretFile = None,
+    endpoint: str | None = None,
+    provider: Provider | None = None,
+    region: str | None = None,
+    object_lock_days: int | None = None,
+    ca_file: Path | None = None,
+    no_test: Annotated[bool, Flag] = False,
+) -> None:
+    """Change how a bucket is reached, or its key. Another bucket or prefix is a destination of its own.
+
+    Example: backups destination update b2 offsite --key-id ID --secret-file -
+
+    Parameters
+    ----------
+    name
+        The name of the destination.
+    key_id
+        The id of the new key.
+    secret_file
+        A file with the new secret key; - to be asked for it, or for standard input.
+    endpoint
+        The store's URL.
+    provider
+        Whose store it is.
+    region
+        The bucket's region.
+    object_lock_days
+        For how many days nobody can delete what is written from now on.
+    ca_file
+        The certificate of the authority behind the endpoint's.
+    no_test
+        Save it without a test.
+    """
+    with prefect_api():
+        from blocks.destinations import B2Destination
+
+        changes = {
+            "key_id": key_id,
+            "secret_key": new_secret(f"Secret key of {key_id or name}", secret_file),
+            "endpoint": endpoint,
+            "provider": provider,
+            "region": region,
+            "object_lock_days": object_lock_days,
+            "ca_file": absolute(str(ca_file)) if ca_file else None,
+        }
+        update("destination", name, B2Destination, changes, no_test)

@@ -23,6 +23,7 @@ Repeated = Parameter(negative="", consume_multiple=False)
 SecretFile = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 """A file that holds a secret; ``-`` is standard input, which the command line would else take for an option."""
 
+_OPTIONS = "--password-file FILE (- for standard input), or --no-password"
 _ARTICLE = {"list": "every saved", "show": "a saved", "test": "a saved", "remove": "a saved"}
 
 
@@ -85,7 +86,7 @@ def update_any(what: str, updates: App, name: str, options: tuple[str, ...]) -> 
         updates(words, exit_on_error=False, print_error=False, result_action="return_value")
 
 
-def secret(prompt: str, file: str | None) -> str:
+def secret(prompt: str, file: str | None, else_give: str = _OPTIONS) -> str:
     """A secret, asked for at the terminal, or read from *file* (``-``: standard input); never an argument."""
     if file == "-":
         if sys.stdin.isatty():
@@ -95,12 +96,9 @@ def secret(prompt: str, file: str | None) -> str:
         try:
             return Path(file).read_text().rstrip("\n")
         except OSError as error:
-            raise ConfigError(f"the password file {file} cannot be read: {error.strerror}") from error
+            raise ConfigError(f"the file {file} with a secret cannot be read: {error.strerror}") from error
     if not sys.stdin.isatty():
-        raise ConfigError(
-            "a password is needed, and there is no terminal to ask for it",
-            "Give --password-file FILE (- for standard input), or --no-password.",
-        )
+        raise ConfigError(f"{prompt} is needed, and there is no terminal to ask for it", f"Give {else_give}.")
     return getpass.getpass(f"{prompt}: ")
 
 

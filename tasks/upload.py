@@ -38,7 +38,9 @@ def upload_spool(transfer: Transfer, destination: str) -> StoredObject:
             except BackupError as second:  # the first error is the one to be told
                 error.add_note(f"and its rest could not be removed: {second.message}")
         else:
-            transfer.uploads.pop(destination, None)  # the next try resumes by token
+            begun = transfer.uploads.pop(destination, None)
+            if begun is not None:  # the next try resumes by token, which may say more since parts were sent
+                transfer.tokens[destination] = begun.token
         raise
     return stored
 

@@ -99,3 +99,31 @@ class FaultyB2Contract(B2Contract):
 
     def again(self, destination: Destination) -> Destination:
         return FaultyDestination.around(self._place.destination(**self.fields))
+
+
+@pytest.fixture
+def versioned(moto: S3Server) -> Iterator[Place]:
+    """A bucket as at Backblaze, with versions."""
+    with place_at(moto, versions=True) as place:
+        yield place
+
+
+@pytest.fixture
+def plain(rclone: S3Server) -> Iterator[Place]:
+    """A bucket of a store that checks signatures and keeps no versions."""
+    with place_at(rclone) as place:
+        yield place
+
+
+@pytest.fixture
+def moto_plain(moto: S3Server) -> Iterator[Place]:
+    """A bucket of a store that has versions, and here they are off."""
+    with place_at(moto) as place:
+        yield place
+
+
+@pytest.fixture
+def locked(moto: S3Server) -> Iterator[Place]:
+    """A bucket with object lock."""
+    with place_at(moto, lock=True) as place:
+        yield place

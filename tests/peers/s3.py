@@ -7,6 +7,7 @@ it does as the real stores do.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 from uuid import uuid4
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from tests.contract.source import CANARY
@@ -70,6 +72,20 @@ class S3Server:
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
 
+@pytest.fixture(scope="session")
+def rclone() -> Iterator[S3Server]:
+    """One S3 server that checks signatures and keeps no versions, for all tests of a session."""
+    with running_rclone() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    """One S3 server with versions and object lock, for all tests of a session."""
+    with running_moto() as server:
+        yield server
+
+
 @contextmanager
 def running_rclone(*options: str) -> Iterator[S3Server]:
     """``rclone serve s3`` over a temporary directory, with further *options*."""
@@ -79,7 +95,8 @@ def running_rclone(*options: str) -> Iterator[S3Server]:
     place = Path(tempfile.mkdtemp(prefix="backups-test-rclone-"))
     port = free_port()
     argv = [str(program), "--config", "/dev/null", "serve", "s3", "--addr", f"127.0.0.1:{port}"]
-    with _serving([*argv, "--auth-key", f"{KEY_ID},{SECRET}", *options, str(place / "buckets")], place, port, options):
+    key = {"RCLONE_AUTH_KEY": f'"{KEY_ID},{SECRET}"'}  # an argument would be in the process list
+    with _serving([*argv, *options, str(place / "buckets")], place, port, key):
         tls = "--cert" in options
         endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         yield S3Server(
@@ -92,7 +109,7 @@ def running_moto() -> Iterator[S3Server]:
     """moto's server, with its objects in memory."""
     place = Path(tempfile.mkdtemp(prefix="backups-test-moto-"))
     port = free_port()
-    with _serving([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], place, port, ()):
+    with _serving([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], place, port, {}):
         yield S3Server(f"http://127.0.0.1:{port}", admin(f"http://127.0.0.1:{port}"))
 
 
@@ -110,10 +127,11 @@ def admin(endpoint: str, ca_file: str | None = None) -> Any:
 
 
 @contextmanager
-def _serving(argv: Sequence[str], place: Path, port: int, options: Sequence[str]) -> Iterator[None]:
+def _serving(argv: Sequence[str], place: Path, port: int, extra: dict[str, str]) -> Iterator[None]:
     (place / "buckets").mkdir()
     with open(place / "log", "wb") as log:
-        process = subprocess.Popen([*tied_to_us(), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        env = {**os.environ, **extra}
+        process = subprocess.Popen([*tied_to_us(), *argv], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         _wait_until_it_answers(port, process, place / "log")
         yield
