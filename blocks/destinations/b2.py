@@ -118,13 +118,16 @@ class B2Destination(Destination):
     @field_validator("endpoint")
     @classmethod
     def _is_safe(cls, endpoint: str) -> str:
-        endpoint = endpoint.strip().rstrip("/")
-        url = urlsplit(endpoint if "://" in endpoint or not endpoint else f"https://{endpoint}")
-        if endpoint and (not url.hostname or url.path or url.query or url.username):
+        text = endpoint.strip()
+        if not text:
+            return ""
+        url = urlsplit(text if "://" in text else f"https://{text}")
+        local = url.hostname in ("localhost", "127.0.0.1", "::1")
+        if url.port == 0 or not url.hostname or url.path not in ("", "/") or url.query or "@" in url.netloc:
             raise ValueError("must be the URL of the store only, such as https://s3.us-west-000.backblazeb2.com")
-        if endpoint and url.scheme != "https" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+        if url.scheme != "https" and not (url.scheme == "http" and local):
             raise ValueError("must begin with https://: without TLS others on the way could read the backups")
-        return url.geturl()
+        return f"{url.scheme}://{url.netloc}"
 
     @model_validator(mode="after")
     def _has_a_place(self) -> B2Destination:
