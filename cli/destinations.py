@@ -141,6 +141,7 @@ def add_b2(
     prefix: str = "",
     provider: Provider = "auto",
     region: str = "",
+    parallel_parts: int = 4,
     object_lock_days: int = 0,
     ca_file: Path | None = None,
     no_test: Annotated[bool, Flag] = False,
@@ -167,6 +168,8 @@ def add_b2(
         Whose store it is, where the endpoint does not say it.
     region
         The bucket's region, where the endpoint does not name it.
+    parallel_parts
+        How many parts of an object are sent at once.
     object_lock_days
         For so many days nobody, not even the account's owner, can delete a backup. The bucket needs object lock.
     ca_file
@@ -189,6 +192,7 @@ def add_b2(
             prefix=prefix,
             provider=provider,
             region=region,
+            parallel_parts=parallel_parts,
             object_lock_days=object_lock_days,
             ca_file=absolute(str(ca_file)) if ca_file else "",
         )
@@ -205,6 +209,7 @@ def update_b2(
     endpoint: str | None = None,
     provider: Provider | None = None,
     region: str | None = None,
+    parallel_parts: int | None = None,
     object_lock_days: int | None = None,
     ca_file: Path | None = None,
     no_test: Annotated[bool, Flag] = False,
@@ -227,6 +232,8 @@ def update_b2(
         Whose store it is.
     region
         The bucket's region.
+    parallel_parts
+        How many parts of an object are sent at once.
     object_lock_days
         For how many days nobody can delete what is written from now on.
     ca_file
@@ -243,6 +250,7 @@ def update_b2(
             "endpoint": endpoint,
             "provider": provider,
             "region": region,
+            "parallel_parts": parallel_parts,
             "object_lock_days": object_lock_days,
             "ca_file": absolute(str(ca_file)) if ca_file else None,
         }

@@ -27,7 +27,6 @@ from blocks.destinations.b2_errors import NotSupported, translated
 from blocks.destinations.b2_store import Preset, Provider, connect, preset_of, region_of
 from blocks.destinations.b2_upload import B2Upload
 from blocks.destinations.base import Destination, Upload
-from blocks.destinations.probe import step
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
 from vault.errors import ConfigError, KeptByLock, NotFound
 from vault.store import Digest, StoredObject, check_key, check_prefix, is_key
@@ -196,8 +195,7 @@ class B2Destination(Destination):
 
     def check(self) -> None:
         """As every destination; and what ``prepare`` looks at."""
-        with step("bucket"):
-            self.prepare()
+        self.prepare()
         super().check()
 
     def upload(self, key: str, resume: str | None = None) -> Upload:
