@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ def _carry_once(transfer: Transfer, fill: Task[[Transfer], Any]) -> Carried:
     filling = fill.submit(transfer)
     summing = checksum.submit(transfer)
     uploads = {name: upload.submit(transfer, name) for name in transfer.readers if name != CHECKSUM}
-    wait_all(transfer, [filling])
+    wait_all(transfer, [filling], [summing, *uploads.values()])
     fill_error = error_of(filling)
     if fill_error is not None:
         transfer.spool.abort(fill_error)  # also where the task failed before it could do so itself
@@ -88,8 +89,13 @@ def _carry_once(transfer: Transfer, fill: Task[[Transfer], Any]) -> Carried:
     return Carried(transfer, total, {name: proof.result() for name, proof in proofs.items() if name in run.live})
 
 
-def wait_all(transfer: Transfer | None, futures: list[PrefectFuture[Any]]) -> None:
-    """Until all have ended. When we are told to end, they are: no step may go on behind the back of cleanup."""
+def wait_all(
+    transfer: Transfer | None, futures: list[PrefectFuture[Any]], others: Sequence[PrefectFuture[Any]] = ()
+) -> None:
+    """Until all *futures* have ended. When we are told to end, they are, and the *others* that have begun with them.
+
+    No step may go on behind the back of cleanup: an upload would commit what was just removed.
+    """
     try:
         wait(futures)
     except BaseException as error:
@@ -97,7 +103,7 @@ def wait_all(transfer: Transfer | None, futures: list[PrefectFuture[Any]]) -> No
             transfer.spool.abort(error)
         for _ in range(_FAREWELL):
             kill_all()  # again and again: a step may be about to start one
-            if not wait(futures, timeout=1.0).not_done:
+            if not wait([*futures, *others], timeout=1.0).not_done:
                 break
         raise
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ParameterTypeError
 
 import flows.transfer
+import tasks.cleanup
 import tasks.retain
 from blocks import App, Directory, LocalDestination
 from blocks.destinations.local_upload import LocalUpload
@@ -23,6 +25,7 @@ from flows.report import BackupFailed
 from tasks.commit import commit_record
 from tasks.preflight import prepare_run
 from tasks.restore import RestoreRequest, restore_backup
+from tasks.run import Run
 from tests.flows.conftest import Sample
 from vault.age import generate_identity
 from vault.catalog import Catalog
@@ -356,6 +359,37 @@ def test_what_dead_runs_left_goes_when_it_is_a_day_old(sample: Sample) -> None:
         os.utime(place.root / stored.key, (at.timestamp(), at.timestamp()))
     backup(app=sample.name, type="files")
     assert [orphan.key.split(".")[1] for orphan in sample.history().orphans] == ["new"]
+
+
+@pytest.mark.law(1, 2)
+@pytest.mark.fault("K13")
+def test_a_run_that_is_interrupted_waits_for_its_uploads_before_it_cleans_up(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, commit, clean = flows.transfer.wait, LocalUpload.commit, tasks.cleanup.clean_up
+    cleaning = threading.Event()
+
+    def interrupted(futures: list[object], timeout: float | None = None) -> object:
+        done = waited(futures, timeout)
+        if timeout is None:
+            raise KeyboardInterrupt
+        return done
+
+    def late_commit(self: LocalUpload) -> object:
+        if ".tar" in self._key:
+            cleaning.wait(1.0)  # until it is too late, if cleanup does not wait for us
+        return commit(self)
+
+    def clean_up(run: Run) -> list[str]:
+        cleaning.set()
+        return clean(run)
+
+    monkeypatch.setattr(flows.transfer, "wait", interrupted)
+    monkeypatch.setattr(LocalUpload, "commit", late_commit)
+    monkeypatch.setattr(tasks.cleanup, "clean_up", clean_up)
+    with pytest.raises(KeyboardInterrupt):
+        backup(app=sample.name, type="files")
+    assert (sample.history().records, sample.history().orphans) == ((), ())
 
 
 @pytest.mark.law(4)

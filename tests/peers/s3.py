@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,5 +151,6 @@ def _wait_until_it_answers(port: int, process: subprocess.Popen[bytes], log: Pat
             return
         except urllib.error.HTTPError:
             return
-        except OSError:
-            time.sleep(0.05)  # nothing tells when a server of another program begins to listen
+        except OSError:  # nothing tells when another program's server begins to listen, but when it has ended
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.05)
