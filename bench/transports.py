@@ -65,9 +65,13 @@ def segments(file: Path, directory: Path) -> list[Segment]:
 
 
 def main() -> None:
-    from bench import transport_drive, transport_s3
+    from bench import transport_drive, transport_s3, transport_sftp
 
-    parts: dict[str, Callable[[Path, int, int], None]] = {"drive": transport_drive.run, "s3": transport_s3.run}
+    parts: dict[str, Callable[[Path, int, int], None]] = {
+        "drive": transport_drive.run,
+        "s3": transport_s3.run,
+        "sftp": transport_sftp.run,
+    }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=parts)
     parser.add_argument("--megabytes", type=int, default=1000)

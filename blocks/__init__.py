@@ -1,7 +1,7 @@
 """Doors to the world, with credentials: every block of this project, for ``prefect block register -m blocks``."""
 
 from blocks.app import App
-from blocks.destinations import B2Destination, GoogleDriveDestination, LocalDestination
+from blocks.destinations import B2Destination, GoogleDriveDestination, LocalDestination, SftpDestination
 from blocks.servers import LocalServer
 from blocks.signing_key import SigningKey
 from blocks.sources import Directory, PostgresDatabase, SqliteDatabase
@@ -14,6 +14,7 @@ __all__ = [
     "LocalDestination",
     "LocalServer",
     "PostgresDatabase",
+    "SftpDestination",
     "SigningKey",
     "SqliteDatabase",
 ]

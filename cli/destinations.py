@@ -11,6 +11,7 @@ from cli.api import api_for, prefect_api
 from cli.google_drive import add_google_drive, update_google_drive
 from cli.output import show_json, show_table
 from cli.saved import Flag, SecretFile, add_verbs, made, new_secret, save, secret, update, update_any
+from cli.sftp import add_sftp, update_sftp
 from vault.store import absolute, check_name
 
 # Spelled out: blocks, which have it too, take a second to import.
@@ -34,6 +35,8 @@ destination_app.command(_update_destination)
 add_verbs(destination_app, "destination")
 _add_destination.command(add_google_drive, name="google-drive")
 _update_destination.command(update_google_drive, name="google-drive")
+_add_destination.command(add_sftp, name="sftp")
+_update_destination.command(update_sftp, name="sftp")
 
 
 @destination_app.command(name="test")

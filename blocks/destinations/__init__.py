@@ -8,6 +8,7 @@ from blocks.destinations.b2 import B2Destination
 from blocks.destinations.base import Destination, Upload
 from blocks.destinations.google_drive import GoogleDriveDestination
 from blocks.destinations.local import LocalDestination
+from blocks.destinations.sftp import SftpDestination
 from blocks.loading import find, load
 from vault.store import absolute, is_path
 
@@ -15,6 +16,7 @@ DESTINATIONS: dict[str, type[Destination]] = {
     "local-destination": LocalDestination,
     "b2-destination": B2Destination,
     "google-drive-destination": GoogleDriveDestination,
+    "sftp-destination": SftpDestination,
 }
 """Every kind, by its block type's slug."""
 
@@ -32,6 +34,7 @@ __all__ = [
     "Destination",
     "GoogleDriveDestination",
     "LocalDestination",
+    "SftpDestination",
     "Upload",
     "destination_from",
 ]

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import logging
 import os
-import re
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
@@ -40,6 +38,17 @@ from blocks.destinations.local_files import (
     translated,
 )
 from blocks.destinations.local_upload import LocalUpload
+from blocks.destinations.places import (
+    GRACE,
+    MARKER,
+    check_marker,
+    finished_name,
+    marker_id,
+    new_marker,
+    not_mounted,
+    partial_name,
+    refuse_foreign,
+)
 from blocks.destinations.probe import step
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
 from vault.errors import (
@@ -58,13 +67,8 @@ from vault.store import (
     is_key,
 )
 
-MARKER = ".prefect-backups.json"
-GRACE = timedelta(hours=24)
-
 _log = logging.getLogger(__name__)
 _WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{16}" + re.escape(PARTIAL_SUFFIX))
-_HARMLESS = {"lost+found"}
 _TRIES = 10
 
 
@@ -134,7 +138,7 @@ class LocalDestination(Destination):
                 self._make_root()
             with self._open_root() as root:
                 found = _read_marker(root) or self._claim(root, adopt)
-        self._check_marker(found)
+        check_marker(self.location, found, self.marker)
         self.marker = found
 
     def _make_root(self) -> None:
@@ -152,18 +156,12 @@ class LocalDestination(Destination):
 
     def _claim(self, root: Handle, adopt: bool) -> str:
         if self.marker:
-            raise self._not_mounted()
-        others = set(os.listdir(root.fd)) - _HARMLESS
-        if any(not name.startswith(MARKER) for name in others) and not adopt:
-            raise DestinationError(
-                f"{self.location} holds other things, so it is not taken for backups",
-                f"Give a new or an empty directory, such as {self.location}/backups.",
-            )
-        text = json.dumps({"format": 1, "id": secrets.token_hex(16)}) + "\n"
+            raise not_mounted(self.location)
+        refuse_foreign(self.location, set(os.listdir(root.fd)), adopt)
         name = f"{MARKER}.{secrets.token_hex(8)}{PARTIAL_SUFFIX}"
         file = os.open(name, _WRITE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=root.fd)
         try:
-            os.write(file, text.encode())
+            os.write(file, new_marker())
             sync(file)
             rename_new(root.fd, name, MARKER)
         except FileExistsError:  # somebody else claimed it in this moment
@@ -195,11 +193,10 @@ class LocalDestination(Destination):
         what = f"{key} at {self.location}"
         with translated(what, missing=NotFound), self._root() as root:
             if resume is None:
-                token = f".{name}.{secrets.token_hex(8)}{PARTIAL_SUFFIX}"
+                token = partial_name(name)
                 directory, file = self._create(root, app, token)
                 return LocalUpload(what, key, directory, token, file)
-            partial = _PARTIAL.fullmatch(resume)
-            if partial is None or partial[1] != name:
+            if finished_name(resume) != name:
                 raise NotFound(f"{what} has no upload {printable(resume)[:80]!r}")
             directory = open_app(root, app)
             with ignored(errno.ENOENT):
@@ -275,7 +272,7 @@ class LocalDestination(Destination):
         try:
             return Handle(os.open(self.root, DIRECTORY))
         except FileNotFoundError as error:
-            raise self._not_mounted() from error
+            raise not_mounted(self.location) from error
         except NotADirectoryError as error:
             raise AccessDenied(
                 f"{self.location} is a symbolic link, or no directory", "Give the real path of a directory."
@@ -287,27 +284,12 @@ class LocalDestination(Destination):
         try:
             found = os.stat(MARKER, dir_fd=root.fd, follow_symlinks=False)
         except FileNotFoundError:
-            raise self._not_mounted() from None
+            raise not_mounted(self.location) from None
         identity = (found.st_dev, found.st_ino, found.st_ctime_ns)
         if identity != self._checked:  # reading it again for each of many objects takes as long as they do
-            self._check_marker(_read_marker(root))
+            check_marker(self.location, _read_marker(root), self.marker)
             self._checked = identity
         return root
-
-    def _check_marker(self, found: str | None) -> None:
-        if not found:
-            raise self._not_mounted()
-        if self.marker and found != self.marker:
-            raise DestinationError(
-                f"{self.location} is not the disk that it was: it has another marker file {MARKER}",
-                "Mount the right one, or add this one as a destination of its own.",
-            )
-
-    def _not_mounted(self) -> DestinationError:
-        return DestinationError(
-            f"{self.location} is not there, or has no marker file {MARKER}: is its disk mounted?",
-            "Mount it. If it is new, add it with `backups destination add`.",
-        )
 
     def _create(self, root: Handle, app: str, token: str) -> tuple[Handle, Handle]:
         """A new file *token* in the directory of *app*, and that directory, made where it is missing."""
@@ -326,22 +308,13 @@ def _read_marker(root: Handle) -> str | None:
     """The id in the marker file; None where there is no such file."""
     try:
         with Handle(os.open(MARKER, READ, dir_fd=root.fd)) as file:
-            data = os.read(file.fd, 4096)
+            return marker_id(os.read(file.fd, 4096))
     except FileNotFoundError:
         return None
-    try:
-        document = json.loads(data)
-        if document["format"] == 1 and re.fullmatch("[0-9a-f]{32}", document["id"]):
-            return str(document["id"])
-    except (ValueError, TypeError, KeyError):
-        pass
-    raise DestinationError(
-        f"the marker file {MARKER} cannot be understood", "Use the version of prefect-backups that wrote it."
-    )
 
 
 def _is_stale(app: str, entry: os.DirEntry[str], now: datetime) -> bool:
-    partial = _PARTIAL.fullmatch(entry.name)
-    if partial is None or not is_key(f"{app}/{partial[1]}") or not entry.is_file(follow_symlinks=False):
+    name = finished_name(entry.name)
+    if name is None or not is_key(f"{app}/{name}") or not entry.is_file(follow_symlinks=False):
         return False  # not a name that we give
     return modified(entry.stat(follow_symlinks=False)) < now - GRACE

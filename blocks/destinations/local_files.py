@@ -162,9 +162,9 @@ def modified(status: os.stat_result) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
 
 
-def blocks_of(segment: Segment, start: int) -> Iterator[memoryview]:
+def blocks_of(segment: Segment, start: int, block: int = BLOCK) -> Iterator[memoryview]:
     """The bytes of *segment* from *start* on; errors of reading are the spool's, not the destination's."""
-    buffer = memoryview(bytearray(min(BLOCK, segment.size - start)))
+    buffer = memoryview(bytearray(min(block, segment.size - start)))
     with segment.open() as source:
         try:
             source.seek(start)

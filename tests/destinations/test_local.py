@@ -18,7 +18,8 @@ import pytest
 from prefect.blocks.core import Block
 
 from blocks.destinations.base import Destination
-from blocks.destinations.local import MARKER, LocalDestination
+from blocks.destinations.local import LocalDestination
+from blocks.destinations.places import MARKER
 from tests.contract.destination import KEY, OTHER, DestinationContract, cut, get, keys, put
 from tests.contract.source import BlockSuite
 from tests.peers.child import NOBODY, in_child

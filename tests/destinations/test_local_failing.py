@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from blocks.destinations import local_files
-from blocks.destinations.local import MARKER, LocalDestination
+from blocks.destinations.local import LocalDestination
+from blocks.destinations.places import MARKER
 from tests.contract.destination import KEY, get, put
 from tests.destinations.test_local import failing, lies_in
 from tests.peers.child import as_nobody, in_child
