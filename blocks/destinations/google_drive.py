@@ -33,7 +33,8 @@ ROOT_NAME = "prefect-backups"
 GRACE = timedelta(hours=24)
 
 _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{16}" + re.escape(PARTIAL_SUFFIX))
-_OUR_ROOT = f"appProperties has {{ key='{PROPERTY}' and value='root' }}"
+_OUR_ROOT = f"appProperties has {{ key='{PROPERTY}' and value='root' }} and mimeType = '{FOLDER}'"
+_PARTIALS = f"appProperties has {{ key='{PROPERTY}' and value='partial' }}"
 _ID = r"^[A-Za-z0-9_-]*$"  # nothing that a query could be broken out of with
 
 
@@ -104,8 +105,6 @@ class GoogleDriveDestination(Destination):
 
     _tree: Tree | None = PrivateAttr(default=None)
     _lock: Lock = PrivateAttr(default_factory=Lock)
-    _ids: dict[str, tuple[str, int]] = PrivateAttr(default_factory=dict)
-    """Id and size of files by key: what was listed or written is read without being looked up by its name."""
 
     @field_validator("folder_id", "shared_drive", mode="before")
     @classmethod
@@ -140,11 +139,11 @@ class GoogleDriveDestination(Destination):
         """Make the root folder where there is none yet; one that was given has to be there, and a folder."""
         tree = self._connected()
         if not tree.root:
-            ours = sorted(tree.query(f"{_OUR_ROOT} and mimeType = '{FOLDER}'"), key=lambda folder: folder.age)
+            ours = [*tree.query(_OUR_ROOT)]
             if not ours:
-                tree.make_folder(ROOT_NAME, self.shared_drive, {PROPERTY: "root"})
-                ours = sorted(tree.query(f"{_OUR_ROOT} and mimeType = '{FOLDER}'"), key=lambda folder: folder.age)
-            tree.root = self.folder_id = ours[0].id
+                made = tree.make_folder(ROOT_NAME, self.shared_drive, {PROPERTY: "root"})
+                ours = [tree.get(made), *tree.query(_OUR_ROOT)]  # somebody else's may be older; ours, not listed yet
+            tree.root = self.folder_id = min(ours, key=lambda folder: folder.age).id
             tree.api.location = self.location
         found = tree.check_root()
         tree.drive = self.shared_drive = found.get("driveId", "")
@@ -166,7 +165,7 @@ class GoogleDriveDestination(Destination):
             try:
                 stream = stack.enter_context(opened(tree.api, *self._known(tree, key), what, offset))
             except NotFound:  # deleted, and perhaps written anew
-                self._ids.pop(key, None)
+                tree.known.pop(key, None)
                 stream = stack.enter_context(opened(tree.api, *self._known(tree, key), what, offset))
             yield stream
 
@@ -185,14 +184,14 @@ class GoogleDriveDestination(Destination):
                     key = f"{name}/{file.name}"
                     if is_key(key) and (key not in found or file.age < found[key].age):
                         found[key] = file
-        self._ids.update({key: (file.id, file.size) for key, file in found.items()})
+        tree.known.update({key: (file.id, file.size) for key, file in found.items()})
         return iter([file.stored(key) for key, file in found.items()])
 
     def remove(self, key: str) -> None:
         """Delete *key* for good, past the bin: every file of that name, so that none comes to light under another."""
         app, _, name = check_key(key).partition("/")
         tree = self._prepared()
-        self._ids.pop(key, None)
+        tree.known.pop(key, None)
         tree.folders_of(app)
         for file in tree.named(app, name):
             tree.delete(file.id)
@@ -207,7 +206,7 @@ class GoogleDriveDestination(Destination):
         tree = self._prepared()
         apps = {folder: app for app, folders in tree.apps().items() for folder in folders}
         removed = []
-        for file in [*tree.query(f"appProperties has {{ key='{PROPERTY}' and value='partial' }}")]:
+        for file in [*tree.query(_PARTIALS)]:
             partial, app = _PARTIAL.fullmatch(file.name), apps.get(file.parents[0] if file.parents else "")
             old = max(file.created, file.modified) < now - GRACE
             if old and app and partial and is_key(f"{app}/{partial[1]}"):
@@ -225,23 +224,25 @@ class GoogleDriveDestination(Destination):
 
     def _known(self, tree: Tree, key: str) -> tuple[str, int]:
         """Id and size of the file that is *key*."""
-        if not self._ids.get(key, ("", 0))[1]:  # of an empty file nothing is read that would tell that it is gone
-            self._find(tree, key)
-        return self._ids[key]
+        known = tree.known.get(key)
+        if known is not None and known[1]:  # of an empty file nothing is read that would tell that it is gone
+            return known
+        file = self._find(tree, key)
+        return file.id, file.size
 
     def _find(self, tree: Tree, key: str) -> DriveFile:
         """*key* as Drive describes it now: by its id where that is known, since lists lag behind (T14)."""
         app, _, name = key.partition("/")
-        if known := self._ids.pop(key, None):
+        if known := tree.known.get(key):
             with suppress(NotFound):
                 file = tree.get(known[0])
                 if file.name == name:
-                    self._ids[key] = file.id, file.size
                     return file
+            tree.known.pop(key, None)
         found = tree.named(app, name)
         if not found:
             raise NotFound(f"{key} is not at {self.location}")
-        self._ids[key] = found[0].id, found[0].size
+        tree.known[key] = found[0].id, found[0].size
         return found[0]
 
     def _prepared(self) -> Tree:

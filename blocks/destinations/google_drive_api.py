@@ -16,6 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from blocks.destinations.google_drive_errors import TIMEOUT, failure, is_busy, pause_asked_for, translated
 from vault.errors import DestinationError, DestinationUnavailable
@@ -118,7 +119,12 @@ class DriveApi:
 
     def is_session(self, url: str) -> bool:
         """Whether *url* may be a session of ours: our token is sent to nobody else."""
-        return any(url.startswith(self.endpoint + path) for path in _DRIVE_PATHS) and url.isprintable()
+        address = urlsplit(url)
+        ours = f"{address.scheme}://{address.netloc}" == self.endpoint
+        googles = (
+            address.scheme == "https" and re.fullmatch(r"[a-z0-9.-]+\.googleapis\.com", address.netloc) is not None
+        )
+        return (ours or googles) and address.path.startswith(_DRIVE_PATHS) and " " not in url and url.isprintable()
 
     def _token(self, instead_of: str | None = None) -> str:
         with self._lock:

@@ -115,14 +115,13 @@ def _said(response: Response) -> tuple[str, str]:
         error = response.json()["error"]
         details = error.get("errors") or [{}]
         return printable(str(details[0].get("reason", "")))[:60], printable(str(error["message"]))[:300]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError):  # the last: it broke off
         return "", ""
 
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Errors of the network, TLS and the token server become ours; unknown ones are permanent."""
-    import requests
     from google.auth.exceptions import GoogleAuthError, RefreshError
     from urllib3.exceptions import HTTPError
 
@@ -130,7 +129,7 @@ def translated(what: str) -> Iterator[None]:
         yield
     except RefreshError as error:
         raise _no_token(error, what) from error
-    except (requests.RequestException, HTTPError) as error:
+    except (OSError, HTTPError) as error:  # what requests raises are OSErrors
         ours = _network(error, what)
         # What these libraries say names the address of an upload session, and that is a key to it.
         system = [cause for cause in _causes(error) if isinstance(cause, OSError) and cause.strerror]
@@ -152,7 +151,8 @@ def _network(error: Exception, what: str) -> DestinationError:
     )
     if isinstance(error, passing):
         return DestinationUnavailable(f"{what} does not answer: {_kind(error)}", _AGAIN)
-    return DestinationError(f"{what}: {_kind(error)}")
+    said = _kind(error) if isinstance(error, requests.RequestException | exceptions.HTTPError) else str(error)
+    return DestinationError(f"{what}: {printable(said)[:300]}")
 
 
 def _kind(error: Exception) -> str:

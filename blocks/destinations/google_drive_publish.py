@@ -33,6 +33,7 @@ def publish(tree: Tree, key: str, file: DriveFile) -> StoredObject:
         raise AlreadyExists(f"{key} at {tree.api.location} is there already, with other content")
     for surplus in {other.id for other in (*same, file)} - {same[0].id}:
         tree.delete(surplus)
+    tree.known[key] = same[0].id, same[0].size
     return same[0].stored(key)
 
 

@@ -86,6 +86,8 @@ class Tree:
     drive: str
     folders: dict[str, list[str]] = field(default_factory=dict)
     """The folders of each app that were seen last; the first one takes what is new."""
+    known: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Id and size of files by key: what was listed or written is read without being looked up by its name."""
     _made: dict[str, str] = field(default_factory=dict)  # the folder that we made ourselves, by app
     _making: Lock = field(default_factory=Lock)
     _unused: list[str] = field(default_factory=list)

@@ -307,6 +307,10 @@ def test_bytes_that_google_had_and_lost_are_noticed(server: DriveServer, destina
         f"{KEY} id {{url}}.evil.example/upload/drive/v3/files?upload_id=x",
         f"{KEY} id {{url}}@evil.example/upload/drive/v3/files",
         f"{OTHER} id {{url}}/upload/drive/v3/files?upload_id=x",
+        f"{KEY} id https://www.googleapis.com.evil.example/upload/drive/v3/files?upload_id=x",
+        f"{KEY} id https://evil.example#.googleapis.com/upload/drive/v3/files?upload_id=x",
+        f"{KEY} id http://www.googleapis.com/upload/drive/v3/files?upload_id=x",
+        f"{KEY} id https://www.googleapis.com/drive/v3/files/x",
     ],
 )
 def test_a_token_that_is_none_of_ours_is_not_found_and_nobody_is_asked(
@@ -692,6 +696,19 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sen
         assert not isinstance(caught.value, Transient)
         assert "proxy" in caught.value.remedy
         assert (middle.drive.calls, pauses) == ([], [])
+
+
+def test_a_missing_file_of_certificates_is_told_and_not_retried(
+    destination: GoogleDriveDestination, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    monkeypatch.setattr(google_drive_api, "ENDPOINT", "https://127.0.0.1:1")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    again = fresh(destination)
+    again._connected().api.credentials.token = "x"
+    with pytest.raises(DestinationError, match=r"/nowhere/ca\.pem") as caught:
+        keys(again)
+    assert not isinstance(caught.value, Transient)
+    assert pauses == []
 
 
 # -- secrets

@@ -122,6 +122,30 @@ def test_a_folder_that_a_person_made_is_seen_with_the_scope_drive_only(server: D
     wide.check()
 
 
+def test_a_new_account_finds_the_backups_of_one_that_was_lost(
+    server: DriveServer, destination: GoogleDriveDestination
+) -> None:
+    """The destination is the truth: neither the lost account nor its OAuth client is needed to find them."""
+    put(destination, KEY, b"x")
+    server.drive.managers[destination.shared_drive][ME] = "organizer"
+    new = as_me(server, folder_id=destination.folder_id, scope="drive")
+    new.prepare()
+    assert keys(new) == {KEY}
+    assert get(new, KEY) == b"x"
+    put(new, OTHER, b"y")
+    new.remove(KEY)
+    assert keys(new) == {OTHER}
+
+
+@pytest.mark.fault("T14")
+def test_a_root_that_is_not_listed_yet_is_known_by_its_id(server: DriveServer) -> None:
+    mine = as_me(server)
+    server.drive.fail("list", hide=True, times=100)
+    mine.prepare()
+    (root,) = folders(server, "prefect-backups")
+    assert mine.folder_id == root.id
+
+
 def test_a_file_is_no_folder(server: DriveServer) -> None:
     file = server.drive.add("notes", server.drive.home(ME), ME, b"x")
     with pytest.raises(DestinationError, match="no folder"):
