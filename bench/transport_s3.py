@@ -77,7 +77,7 @@ def _measure(place: Path, server: S3Server, ca_file: str, megabytes: int, count:
         "aws s3 cp",
         count,
     )
-    _listing(_load(place), server, bucket)
+    _listing(_load(place), server)
 
 
 def _aws(server: S3Server, ca_file: str) -> tuple[list[str], Mapping[str, str]]:
@@ -97,10 +97,11 @@ def _aws(server: S3Server, ca_file: str) -> tuple[list[str], Mapping[str, str]]:
     return [program, *options, "s3", "cp", "--quiet"], env
 
 
-def _listing(destination: B2Destination, server: S3Server, bucket: str) -> None:
-    """In one process: the imports would be most of it."""
+def _listing(destination: B2Destination, server: S3Server) -> None:
+    """In one process: the imports would be most of it. In a new bucket: of the other one rclone has a cache."""
     assert server.root is not None
-    directory = server.root / bucket / "many"
+    destination.bucket = server.new_bucket()
+    directory = server.root / destination.bucket / "many"
     directory.mkdir()
     for number in range(_OBJECTS):
         (directory / f"{number:06}").touch()

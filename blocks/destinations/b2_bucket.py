@@ -10,7 +10,7 @@ from typing import Any
 
 from blocks.destinations.b2_errors import NoBucket, NotSupported, translated
 from blocks.destinations.b2_store import Preset
-from vault.errors import AccessDenied, KeptByLock, NotFound
+from vault.errors import AccessDenied, DestinationUnavailable, KeptByLock, NotFound
 from vault.store import Digest, StoredObject
 
 NONCE = "upload"
@@ -31,7 +31,6 @@ class Found:
     stored: StoredObject
     etag: str
     nonce: str
-    version: str
     encrypted_by_kms: bool
     kept_until: datetime | None
     on_hold: bool
@@ -70,7 +69,6 @@ class Bucket:
             etag=str(answer.get("ETag", "")).strip('"'),
             # Some stores give the name back in other letters.
             nonce=next((value for name, value in answer.get("Metadata", {}).items() if name.lower() == NONCE), ""),
-            version=str(answer.get("VersionId", "")),
             encrypted_by_kms="SSECustomerAlgorithm" in answer or "kms" in str(answer.get("ServerSideEncryption")),
             kept_until=answer.get("ObjectLockRetainUntilDate"),
             on_hold=answer.get("ObjectLockLegalHoldStatus") == "ON",
@@ -97,7 +95,10 @@ class Bucket:
     def pages(self, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         """Every page of a listing, a call each; the one that fails raises."""
         with translated(self.location):
-            yield from self.client.get_paginator(operation).paginate(Bucket=self.name, **arguments)
+            for page in self.client.get_paginator(operation).paginate(Bucket=self.name, **arguments):
+                if not page.keys() & {"Name", "Bucket"}:  # XML, but of somebody between us: no empty listing
+                    raise DestinationUnavailable(f"{self.location}: what answers is no S3 store", "See who is between.")
+                yield page
 
     def remove(self, key: str) -> None:
         """Delete every version of *key*, and every marker that hides one (D17).

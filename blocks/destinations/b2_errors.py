@@ -57,6 +57,7 @@ _CODES: dict[str, _Kind] = {
     **dict.fromkeys(("RequestTimeTooSkewed", "RequestExpired"), _CLOCK),
     **dict.fromkeys(("QuotaExceeded", "StorageQuotaExceeded", "InsufficientStorage", "507"), _FULL),
     **dict.fromkeys(("XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"), _FULL),
+    "400": _PLACE,  # all that a HEAD says
     **dict.fromkeys(("PermanentRedirect", "AuthorizationHeaderMalformed", "301", "IllegalLocationConstraint"), _PLACE),
     **dict.fromkeys(("PreconditionFailed", "412"), (AlreadyExists, "")),
     **dict.fromkeys(("NotImplemented", "MethodNotAllowed", "501", "405"), _UNKNOWN),
@@ -76,6 +77,8 @@ _LOCKS = ("protected by object lock", "worm protected", "protected by legal hold
 def translated(what: str) -> Iterator[None]:
     """Whatever boto3 raises in this block is raised as ours, about *what*; unknown errors are permanent."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+    from urllib3.exceptions import HTTPError
 
     try:
         yield
@@ -83,13 +86,15 @@ def translated(what: str) -> Iterator[None]:
         raise _of_answer(what, error.response) from error
     except BotoCoreError as error:
         raise _of_way(what, error) from error
+    except (HTTPError, ResponseParserError) as error:  # the body of an answer broke off, or is none of S3's
+        raise DestinationUnavailable(f"{what}: {_line(error)}", _AWAY[1]) from error
 
 
 def _of_answer(what: str, response: dict[str, Any]) -> DestinationError:
     said = response.get("Error", {})
     code, text = str(said.get("Code", "")), printable(str(said.get("Message", "")))[:300]
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    kind, remedy = _CODES.get(code) or _CODES.get(str(status)) or (DestinationError, "")
+    kind, remedy = _CODES.get(code) or _CODES.get(str(status) if status != 400 else "") or (DestinationError, "")
     if kind is DestinationError and not remedy and (status == 429 or status >= 500):
         kind, remedy = _AWAY
     # B2 says "403 AccessDenied" where a cap is reached, MinIO "400 InvalidRequest" for a lock: only the words tell.

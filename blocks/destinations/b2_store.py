@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from vault.errors import ConfigError
 
 Provider = Literal["auto", "b2", "aws", "r2", "minio", "wasabi", "other"]
 
@@ -72,6 +75,8 @@ def connect(
     import boto3
     from botocore.config import Config
 
+    if ca_file and not Path(ca_file).is_file():
+        raise ConfigError(f"the certificate file {ca_file} is not there", "Correct ca_file, or leave it empty.")
     config = Config(
         region_name=region,
         signature_version="s3v4",

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from blocks.destinations import b2_store
+from blocks.destinations import b2_body, b2_store
 from blocks.destinations.b2 import B2Destination
 from tasks.run import Sum
 from tasks.verify import verify_object
@@ -35,9 +35,11 @@ from tests.peers.s3_proxy import (
     reset,
     short_body,
     short_store,
+    trickling,
 )
 from vault.errors import (
     AccessDenied,
+    ConfigError,
     DestinationError,
     DestinationUnavailable,
     NotFound,
@@ -352,7 +354,7 @@ def test_what_a_stale_listing_misses_is_still_found_by_its_key(versioned: Place)
     before = versioned.server.client.list_objects_v2(Bucket=versioned.bucket)
     assert "Contents" not in before
     put(destination, KEY, b"data")
-    empty = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+    empty = b"<ListBucketResult><Name>x</Name><IsTruncated>false</IsTruncated></ListBucketResult>"
     versioned.proxy.inject("ListObjectsV2", lambda *_: Answer(200, [], empty))
     assert keys(destination) == set()
     assert destination.stat(KEY).size == 4
@@ -375,6 +377,8 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_and_one_of_a_named_aut
         assert not isinstance(caught.value, Transient)
         assert "ca_file" in caught.value.remedy
         assert waits == []
+        with pytest.raises(ConfigError, match="is not there"):
+            B2Destination(**given, ca_file=str(tmp_path / "none")).check()
         B2Destination(**given, ca_file=str(certificate)).check()
 
 
@@ -437,3 +441,32 @@ def test_the_token_of_somebody_elses_upload_is_not_found(versioned: Place) -> No
     for token in ("0123456789abcdef", "0123456789abcdef:no-such-upload", "", "../x"):
         with pytest.raises(NotFound):
             versioned.destination().upload(KEY, resume=token)
+
+
+@pytest.mark.fault("T20")
+def test_a_download_that_only_trickles_is_given_up(plain: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    destination = plain.destination()
+    put(destination, KEY, os.urandom(5000))
+    monkeypatch.setattr(b2_body, "WINDOW", 0.05)
+    monkeypatch.setattr(b2_body, "SLOWEST", 1_000_000)
+    plain.proxy.inject("GetObject", trickling, ALWAYS)
+    with pytest.raises(DestinationUnavailable, match="bytes came in"):
+        get(destination, KEY)
+
+
+@pytest.mark.fault("T11")
+def test_a_store_that_ignores_where_to_begin_is_found_out(plain: Place) -> None:
+    destination = plain.destination()
+    put(destination, KEY, b"0123456789")
+    whole = Answer(200, [("ETag", '"x"'), ("Last-Modified", "Tue, 24 Nov 2026 08:20:29 GMT")], b"0123456789")
+    plain.proxy.inject("GetObject", lambda *_: whole)
+    with pytest.raises(DestinationError, match="from 5 on"):
+        get(destination, KEY, 5)
+
+
+@pytest.mark.fault("T13", "T11")
+@pytest.mark.parametrize("body", [b"<html>Log in to this network</html>", b"<ListBucketResult><Contents><Key>shop"])
+def test_an_answer_that_is_not_s3s_is_no_listing(plain: Place, waits: list[float], body: bytes) -> None:
+    plain.proxy.inject("ListObjectsV2", lambda *_: Answer(200, [], body), ALWAYS)
+    with pytest.raises(DestinationUnavailable):
+        plain.destination().list("")

@@ -9,6 +9,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class Answer:
     body: bytes
     promised: int | None = None
     """The Content-Length to claim, where that is another one than the body has: the connection ends after it."""
+    pause: float = 0.0
+    """Seconds before each byte of the body."""
 
 
 class Reset(Exception):
@@ -151,6 +154,12 @@ def short_body(_call: Call, body: bytes, store: Store) -> Answer:
     return Answer(answer.status, answer.headers, answer.body[: len(answer.body) // 2], len(answer.body))
 
 
+def trickling(_call: Call, body: bytes, store: Store) -> Answer:
+    """The answer comes byte by byte, with a pause before each."""
+    answer = store(body)
+    return Answer(answer.status, answer.headers, answer.body, pause=0.01)
+
+
 def flipped_body(_call: Call, body: bytes, store: Store) -> Answer:
     """One bit in the middle of the answer is another one."""
     answer = store(body)
@@ -238,7 +247,11 @@ class _Handler(BaseHTTPRequestHandler):
                 length = int(value)
         self.send_header("Content-Length", str(length))
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command != "HEAD" and answer.pause:
+            for byte in answer.body:
+                time.sleep(answer.pause)
+                self.wfile.write(bytes([byte]))
+        elif self.command != "HEAD":
             self.wfile.write(answer.body)
         if answer.promised is not None:
             self.close_connection = True
