@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -68,11 +69,18 @@ def region_of(endpoint: str, preset: Preset) -> str:
     return found[1] if found else preset.region
 
 
+@cache
+def _session() -> Any:
+    """One for all clients of this process: each would read the description of S3 again, a second of CPU."""
+    import boto3
+
+    return boto3.session.Session()
+
+
 def connect(
     *, endpoint: str, region: str, key_id: str, secret: str, preset: Preset, ca_file: str, connections: int
 ) -> Any:
     """A client of boto3's; threads may share it. Nothing is sent yet."""
-    import boto3
     from botocore.config import Config
 
     if ca_file and not Path(ca_file).is_file():
@@ -91,8 +99,14 @@ def connect(
         s3={"addressing_style": "path" if preset.path_style else "auto"},
         ignore_configured_endpoint_urls=True,
     )
-    session = boto3.session.Session(aws_access_key_id=key_id, aws_secret_access_key=secret, region_name=region)
-    client = session.client("s3", endpoint_url=endpoint or None, verify=ca_file or True, config=config)
+    client = _session().client(
+        "s3",
+        endpoint_url=endpoint or None,
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
+        verify=ca_file or True,
+        config=config,
+    )
     client.meta.events.register_first("needs-retry.s3", wait_as_told)
     return client
 
