@@ -23,18 +23,11 @@ from vault.errors import (
     WrongKey,
     printable,
 )
+from vault.marks import marked
 from vault.parallel import ordered
-from vault.record import (
-    MAX_RECORD_BYTES,
-    BackupId,
-    BackupRecord,
-    backup_of,
-    record_key,
-    seal,
-    unseal,
-    unseal_any,
-)
+from vault.record import BackupId, BackupRecord, backup_of, record_key
 from vault.record_cache import RecordCache
+from vault.sealing import MAX_RECORD_BYTES, seal, unseal, unseal_any
 from vault.signing import Signer, Trust
 from vault.spool import Segment
 from vault.store import Store, StoredObject, check_name, is_key
@@ -56,8 +49,9 @@ class Damaged:
 
     @property
     def detail(self) -> str:
-        """The reason, and what to do."""
-        return " ".join(filter(None, (self.error.message, self.error.remedy)))
+        """The reason; without the record's key where only its signer is unknown: it is the same for all of his."""
+        cause = self.error.__cause__
+        return cause.message if isinstance(cause, WrongKey) else self.error.message
 
     @property
     def backup_id(self) -> BackupId | None:
@@ -67,12 +61,17 @@ class Damaged:
 
 @dataclass(frozen=True)
 class History:
-    """What lies at a store for one app: valid records (oldest first), damaged ones, and orphaned artifacts."""
+    """What lies at a store for one app: valid records (oldest first), damaged ones, and orphaned artifacts.
+
+    *pinned* and *confirmed* are what people have said of backups there, see ``vault.marks``.
+    """
 
     app: str
     records: tuple[BackupRecord, ...] = ()
     damaged: tuple[Damaged, ...] = ()
     orphans: tuple[StoredObject, ...] = ()
+    pinned: frozenset[BackupId] = frozenset()
+    confirmed: frozenset[BackupId] = frozenset()
 
     def find(self, reference: str, source: str | None = None) -> BackupRecord:
         """The backup that *reference* means: ``latest``, an id, or the beginning (or random end) of one.
@@ -85,16 +84,12 @@ class History:
         damaged = {str(d.backup_id): d for d in self.damaged if d.backup_id}
         valid = {record.id: record for record in self.records}
         found = [name for name in (*valid, *damaged) if _means(reference, name)]
+        shown = printable(reference)[:80]
         if len(found) > 1:
-            raise ConfigError(
-                f"{printable(reference)[:80]!r} fits {len(found)} backups of {self.app}",
-                f"Give more of the id: {', '.join(sorted(found)[:5])}",
-            )
+            more = f"Give more of the id: {', '.join(sorted(found)[:5])}"
+            raise ConfigError(f"{shown!r} fits {len(found)} backups of {self.app}", more)
         if not found:
-            raise ConfigError(
-                f"app {self.app} has no backup {printable(reference)[:80]!r} there",
-                f"See `backups list {self.app}`.",
-            )
+            raise ConfigError(f"app {self.app} has no backup {shown!r} there", f"See `backups list {self.app}`.")
         if found[0] in damaged:
             raise damaged[found[0]].error
         return valid[found[0]]
@@ -105,8 +100,10 @@ class History:
                 return record
         if self.damaged:
             raise self.damaged[-1].error
-        what = f"no backup of {self.app}" + (f" with source {source}" if source else "")
-        raise ConfigError(f"there is {what} there", "See `backups list --from DEST`.")
+        there = sorted({artifact.source for record in self.records for artifact in record.artifacts})
+        what = f" with source {printable(source or '')}" if there else ""
+        remedy = f"There are its sources {', '.join(there)}." if there else "See `backups list --from DEST`."
+        raise ConfigError(f"there is no backup of {self.app}{what} there", remedy)
 
     def newer_damaged(self, record: BackupRecord) -> tuple[Damaged, ...]:
         """The damaged ones that claim to be newer than *record*: what a restore of the latest must tell."""
@@ -237,7 +234,8 @@ def _history(
             damaged.append(Damaged(key, found))
     with_record = set(keys)
     orphans = tuple(stored for key, stored in ours.items() if _record_of(key) not in with_record)
-    return History(app, tuple(records), tuple(damaged), orphans)
+    pinned, confirmed = marked(store, ours, trust)
+    return History(app, tuple(records), tuple(damaged), orphans, pinned, confirmed)
 
 
 def _record_of(key: str) -> str:

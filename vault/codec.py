@@ -79,14 +79,15 @@ def encode(
     write: Callable[[Buffer], object],
     *,
     threads: int | None = None,
+    block: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Encoded:
     """Pass all of `stream` through `codec` to `write`, which keeps no buffer after it returned.
 
     An error of `stream` or `write` comes out as it was raised. `progress` gets the plain bytes so far.
-    Memory: about 16 MiB per thread and 32 MiB, at any size.
+    Memory: about two blocks (8 MiB, unless *block* says less) per thread and four, at any size.
     """
-    plain, sink = _Plain(stream, progress or (lambda size: None)), Sink(write)
+    plain, sink = _Plain(stream, block or BLOCK, progress or (lambda size: None)), Sink(write)
     with closing(_compressed(plain, codec, _thread_count(codec, threads))) as chunks:
         if codec.recipients:
             encrypt(chunks, sink, codec.recipients)
@@ -114,21 +115,21 @@ class _Block:
 class _Plain:
     """The plain stream in blocks, hashed once by a thread of its own; buffers are used again."""
 
-    def __init__(self, stream: BinaryIO, progress: Callable[[int], None]) -> None:
+    def __init__(self, stream: BinaryIO, block: int, progress: Callable[[int], None]) -> None:
         self.sha256, self.size = hashlib.sha256(), 0
-        self._stream, self._progress = stream, progress
+        self._stream, self._block, self._progress = stream, block, progress
         self._free: list[bytearray] = []
 
     def blocks(self, hashing: Executor) -> Iterator[_Block]:
         """At least one block, so that an empty stream becomes a valid frame too."""
         while True:
-            buffer = self._free.pop() if self._free else bytearray(BLOCK)
+            buffer = self._free.pop() if self._free else bytearray(self._block)
             data = memoryview(buffer)[: fill(self._stream, memoryview(buffer))]
             if data or not self.size:
                 self.size += len(data)
                 self._progress(self.size)
                 yield _Block(buffer, data, hashing.submit(self.sha256.update, data))
-            if len(data) < BLOCK:
+            if len(data) < self._block:
                 return
 
     def recycle(self, block: _Block) -> None:

@@ -65,8 +65,8 @@ class NoSpace(DestinationError):
     """The destination is full, or over its quota."""
 
 
-class HostKeyRejected(DestinationError):
-    """The server's host key is unknown, or is not the one that was pinned."""
+class HostKeyRejected(DestinationError, SourceError):
+    """The server's host key is unknown, or is not the one that was pinned: whatever lies on it is out of reach."""
 
 
 class DestinationUnavailable(DestinationError, Transient):
@@ -101,12 +101,20 @@ class ReadBackMismatch(IntegrityError, Transient):
     """The destination holds other bytes than were sent to it. Sending again may help."""
 
 
+class HookFailed(BackupError):
+    """A command of the operator's own, before or after the backup, failed or took too long."""
+
+
 class RetentionRefused(BackupError):
     """Something looks odd, so nothing is deleted."""
 
 
 class RestoreRefused(BackupError):
     """The restore would overwrite or could harm something; the target is untouched."""
+
+
+class RestoreIncomplete(BackupError):
+    """Of several parts of a backup some were restored and some were not; each is as it was, or complete."""
 
 
 class UnsafeArchive(RestoreRefused):

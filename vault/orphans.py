@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from pathlib import Path
 
 MARK = "BACKUPS_RUN_PID"
 """The variable in the environment of each tool."""
@@ -25,6 +26,15 @@ def is_alive(mark: str) -> bool:
     if not (pid.isdecimal() and started.isdecimal()) or namespace != _pid_namespace():
         return True
     return _started(int(pid)) == int(started)
+
+
+def children() -> set[int]:
+    """The processes that this one has started, by whichever thread, and that have not been waited for."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends right now
+            found |= {*map(int, (task / "children").read_text().split())}
+    return found
 
 
 def sweep_orphans() -> list[int]:

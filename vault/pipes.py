@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import IO
 
 from vault.errors import SourceError, printable, redact
+from vault.said import LINE_CHARACTERS, Told
 
 STDERR_BYTES = 64 * 1024
 STDERR_LINES = 25
-LINE_CHARACTERS = 400
 _NAP = 0.001
 
 Ready = Callable[[int, int], None]
@@ -72,8 +72,10 @@ class Input(io.RawIOBase):
 class Tail:
     """Reads a tool's stderr to its end in a thread of its own and keeps the tail (S10)."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe, self._kept, self._size, self._lines = pipe, b"", 0, 0
+    def __init__(self, read: Callable[[int], bytes], told: Told | None = None) -> None:
+        """*read* gives at most so many bytes, and none at the end; all of it is *told* too."""
+        self._source, self._told = read, told
+        self._kept, self._size, self._lines = b"", 0, 0
         self._thread = threading.Thread(target=self._read, name="stderr", daemon=True)
         self._thread.start()
 
@@ -82,10 +84,14 @@ class Tail:
 
     def _read(self) -> None:
         with suppress(OSError, ValueError):  # closed by us: what was read is what there is
-            while chunk := os.read(self._pipe.fileno(), STDERR_BYTES):
+            while chunk := self._source(STDERR_BYTES):
                 self._size += len(chunk)
                 self._lines += chunk.count(b"\n")
                 self._kept = (self._kept + chunk)[-STDERR_BYTES:]
+                if self._told is not None:
+                    self._told.take(chunk)
+        if self._told is not None:
+            self._told.end()
 
     def lines(self, secrets: Sequence[str]) -> list[str]:
         text = self._kept.decode(errors="replace")

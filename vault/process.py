@@ -16,60 +16,30 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-import re
 import select
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cache
-from typing import IO, BinaryIO, cast
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cache, partial
+from typing import IO, BinaryIO, Protocol, TypeVar, cast
 
-from vault.errors import IncompleteDump, SourceError, SourceUnavailable, printable
+from vault.command import LOW, judge, not_installed, silent
+from vault.command import Command as Command
+from vault.command import Completed as Completed
+from vault.errors import IncompleteDump, SourceError
 from vault.orphans import MARK, run_mark
 from vault.pipes import Input, Output, Tail
+from vault.said import told
 
 PIPE_BYTES = 1024 * 1024
 
-_INHERITED = ("PATH", "HOME", "TMPDIR", "TZ")
-_PACKAGES = {
-    **dict.fromkeys(("psql", "pg_dump", "pg_restore"), "postgresql-client"),
-    **dict.fromkeys(("tar", "zstd", "gzip", "age"), ""),
-    "ssh": "openssh-client",
-}
-
-
-@dataclass(frozen=True)
-class Command:
-    """What to run, and how to judge it.
-
-    ``env`` is added to the allow-listed environment. ``idle_timeout``: seconds without output (or, for one
-    that is fed, without taking input) after which it is stopped; None: never. ``ok``: exit codes that are
-    success. ``transient``: a regular expression; stderr that matches it says that trying again may help.
-    """
-
-    argv: Sequence[str]
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    idle_timeout: float | None = 600.0
-    cwd: str | None = None
-    ok: frozenset[int] = frozenset({0})
-    transient: str = ""
-
-    @property
-    def name(self) -> str:
-        """The tool's name, for messages."""
-        return printable(os.path.basename(self.argv[0]))
-
-
-@dataclass(frozen=True)
-class Completed:
-    """What a short tool wrote."""
-
-    stdout: bytes
-    warnings: tuple[str, ...]
+_INHERITED = (
+    *("PATH", "HOME", "TMPDIR", "TZ"),
+    # Which daemon `docker` talks to.
+    *("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"),
+)
 
 
 def run(command: Command, input: bytes = b"") -> Completed:
@@ -131,7 +101,7 @@ class Tool:
         environment = _environment(command.env)
         argv = [_executable(command, environment["PATH"]), *command.argv[1:]]
         self._process = subprocess.Popen(
-            [*tied_to_us(), *argv],
+            [*tied_to_us(), *(lowered() if command.priority == "low" else ()), *argv],
             bufsize=0,
             stdin=stdin,
             stdout=stdout,
@@ -141,7 +111,8 @@ class Tool:
             start_new_session=True,
         )
         self._end = os.pidfd_open(self._process.pid)
-        self._stderr = Tail(cast("IO[bytes]", self._process.stderr))
+        said = told(command.name, command.secrets)
+        self._stderr = Tail(partial(os.read, cast("IO[bytes]", self._process.stderr).fileno()), said)
         if self._process.stdout is not None:
             _widen(self._process.stdout.fileno())
             self.stdout = io.BufferedReader(Output(self._process.stdout, self.await_ready), PIPE_BYTES)
@@ -163,7 +134,7 @@ class Tool:
         """Wait for its end and check its status."""
         self.await_ready(self._end, select.POLLIN)
         self._reap()
-        self._judge()
+        judge(self.command, self._process.returncode, self.warnings)
 
     def kill(self) -> None:
         """Kill it, and whatever it started."""
@@ -189,10 +160,7 @@ class Tool:
         poll.register(fd, event)
         if not poll.poll(None if limit is None else limit * 1000):
             self.kill()
-            raise SourceUnavailable(
-                f"{self.command.name} showed no sign of life for {limit:g} seconds and was stopped",
-                "Look at what holds it up (a lock? the network?), or raise the idle timeout.",
-            )
+            raise silent(self.command)
 
     def _reap(self) -> None:
         """Wait for the tool; while its id is still ours, end what it left in its group."""
@@ -204,20 +172,16 @@ class Tool:
             self._process.wait()
             self._stderr.join()
 
-    def _judge(self) -> None:
-        code = self._process.returncode
-        if code in self.command.ok:
-            return
-        name, said = self.command.name, "\n".join(self.warnings) or "it said nothing on stderr"
-        if code < 0:
-            raise SourceUnavailable(f"{name} was killed by {_signal_name(-code)}: {said}")
-        message = f"{name} failed with exit code {code}: {said}"
-        if self.command.transient and re.search(self.command.transient, said):
-            raise SourceUnavailable(message)
-        raise SourceError(message)
+
+class Killable(Protocol):
+    """What ends when this process is told to."""
+
+    def kill(self) -> None: ...
+    def close(self) -> None: ...
 
 
-_live: set[Tool] = set()
+K = TypeVar("K", bound=Killable)
+_live: set[Killable] = set()
 
 
 def kill_all() -> None:
@@ -227,14 +191,18 @@ def kill_all() -> None:
 
 
 @contextmanager
-def _running(command: Command, stdin: int, stdout: int) -> Iterator[Tool]:
-    tool = Tool(command, stdin, stdout)
+def living(tool: K) -> Iterator[K]:
+    """*tool* is one that ``kill_all`` kills; closed at exit."""
     _live.add(tool)
     try:
         yield tool
     finally:
         _live.discard(tool)
         tool.close()
+
+
+def _running(command: Command, stdin: int, stdout: int) -> AbstractContextManager[Tool]:
+    return living(Tool(command, stdin, stdout))
 
 
 @contextmanager
@@ -259,11 +227,7 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
 def _executable(command: Command, path: str) -> str:
     found = shutil.which(command.argv[0], path=path)
     if found is None:
-        package = _PACKAGES.get(command.name, "") or command.name
-        raise SourceError(
-            f"{printable(command.argv[0])} is not installed, or not to be executed",
-            f"Install it (Debian, Ubuntu: apt-get install {package}), or put it on PATH.",
-        )
+        raise not_installed(command)
     return found
 
 
@@ -274,13 +238,17 @@ def tied_to_us(signal_name: str = "KILL") -> tuple[str, ...]:
     return (setpriv, "--pdeathsig", signal_name, "--") if setpriv else ()
 
 
+@cache
+def lowered() -> tuple[str, ...]:
+    """What goes before an argv so that it gives way to others, see ``LOW``; what does not work here is left out."""
+    working: list[str] = []
+    for way in LOW:
+        with suppress(SourceError):
+            run(Command((*way, "true")))
+            working += [which(way[0]) or way[0], *way[1:]]
+    return tuple(working)
+
+
 def _widen(fd: int) -> None:
     with suppress(OSError):  # over the user's limit for pipes: the default size will do
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -10,7 +10,7 @@ so failures never use up the window.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
@@ -97,7 +97,7 @@ class RetentionPolicy(BaseModel):
     def _keeps_something(self) -> Self:
         if self.keep_within > _CENTURY:
             raise ConfigError("the retention policy cannot be used: keep_within exceeds 100 years")
-        _zone(self.timezone)
+        zone(self.timezone)
         rules = (self.keep_last, self.keep_daily, self.keep_weekly, self.keep_monthly)
         if not (any(rules) or self.keep_yearly or self.keep_within):
             raise ConfigError(
@@ -113,48 +113,68 @@ class RetentionPolicy(BaseModel):
         *,
         damaged: Collection[str],
         pinned: Collection[BackupId] = (),
+        sources: Mapping[BackupId, frozenset[str]] | None = None,
+        seen: Collection[BackupId] = (),
         destination_clock: datetime | None = None,
         max_deletes: int | None = MAX_DELETES,
     ) -> Plan:
         """Judge *history*: the ids of all valid records of one app and one type at one destination.
 
-        *damaged* are the keys there that could not be believed: one is enough to refuse. *destination_clock*
+        *damaged* are the keys there that could not be believed: one is enough to refuse. *sources* are what each
+        backup holds: one that no newer kept one replaces whole stays. *seen* are those that were left there the last
+        time: one that this policy keeps, and that is not listed any more, is enough to refuse. *destination_clock*
         is what the destination wrote as the time of the record committed just now. *max_deletes* bounds one
         run, so that a wrong policy or faked newer records cost little: a person who has read the plan may
         pass more; None shows the plan without the bound, for a dry run. Raises ``RetentionRefused``.
         """
         found = frozenset(history)
         _refuse_odd(found, now, damaged, destination_clock)
-        newest_first = sorted(found, reverse=True)
-        reasons: dict[BackupId, list[str]] = {backup_id: [] for backup_id in newest_first}
-        for backup_id, reason in self._reasons(newest_first, frozenset(pinned)):
-            reasons[backup_id].append(reason)
-        keep = {backup_id: tuple(why) for backup_id, why in reasons.items() if why}
-        drop = tuple(backup_id for backup_id in reversed(newest_first) if backup_id not in keep)
+        self._refuse_shrunk(found, seen)
+        newest_first = sorted(found, key=BackupId.order, reverse=True)
+        reasons = self._reasons(newest_first, frozenset(pinned))
+        if sources is not None:
+            _keep_last_of_each_source(reasons, [sources[backup_id] for backup_id in newest_first])
+        judged = [*zip(newest_first, reasons, strict=True)]
+        keep = {backup_id: tuple(why) for backup_id, why in judged if why}
+        drop = tuple(backup_id for backup_id, why in reversed(judged) if not why)
         if max_deletes is not None and len(drop) > max_deletes:
             raise RetentionRefused(
                 f"the policy would delete {len(drop)} backups at once, more than {max_deletes}",
-                "Look at what it would delete; if that is right, allow so many once.",
+                "Look at what it would delete: backups prune APP --dry-run"
+                f"\nIf that is right: backups prune APP --max-deletes {len(drop)}",
             )
         return Plan(keep, drop)
 
-    def _reasons(self, newest_first: list[BackupId], pinned: frozenset[BackupId]) -> Iterator[tuple[BackupId, str]]:
-        for backup_id in newest_first:
-            if backup_id in pinned:
-                yield backup_id, "pinned"
-        for position, backup_id in enumerate(newest_first[: self.min_keep], 1):
-            yield backup_id, f"floor {position} of {self.min_keep}"
-        for position, backup_id in enumerate(newest_first[: self.keep_last], 1):
-            yield backup_id, f"last {position} of {self.keep_last}"
-        yield from self._within(newest_first)
-        for name, count, period in self._calendar():
-            yield from _newest_of_each(name, count, period, newest_first, _zone(self.timezone))
+    def _refuse_shrunk(self, found: frozenset[BackupId], seen: Collection[BackupId]) -> None:
+        gone = frozenset(seen) - found
+        if not gone:
+            return
+        all_of_them = sorted(found | gone, key=BackupId.order, reverse=True)
+        kept = zip(all_of_them, self._reasons(all_of_them, frozenset()), strict=True)
+        missed = sorted(backup_id for backup_id, why in kept if why and backup_id in gone)
+        if missed:
+            raise RetentionRefused(
+                f"{len(missed)} backups that were there the last time, and that the policy keeps, are not listed any"
+                f" more: {', '.join(map(str, missed[:3]))}",
+                "Find out why. If somebody removed them on purpose: backups prune APP --accept-missing",
+            )
 
-    def _within(self, newest_first: list[BackupId]) -> Iterator[tuple[BackupId, str]]:
+    def _reasons(self, newest_first: list[BackupId], pinned: frozenset[BackupId]) -> list[list[str]]:
+        """Why each of them stays, in their order; empty where nothing keeps it."""
+        reasons: list[list[str]] = [["pinned"] if backup_id in pinned else [] for backup_id in newest_first]
+        for position, why in enumerate(reasons[: self.min_keep], 1):
+            why.append(f"floor {position} of {self.min_keep}")
+        for position, why in enumerate(reasons[: self.keep_last], 1):
+            why.append(f"last {position} of {self.keep_last}")
         # Before the newest backup, not before now: ten days of failures must not leave "7 days" empty (Z09).
-        for backup_id in newest_first if self.keep_within else ():
-            if backup_id.created_at >= newest_first[0].created_at - self.keep_within:
-                yield backup_id, f"within {_spell(self.keep_within)}"
+        for backup_id, why in zip(newest_first, reasons, strict=True) if self.keep_within else ():
+            if backup_id.created_at < newest_first[0].created_at - self.keep_within:
+                break
+            why.append(f"within {_spell(self.keep_within)}")
+        for name, count, period in self._calendar():
+            for position, bucket in _newest_of_each(count, period, newest_first, zone(self.timezone)):
+                reasons[position].append(f"{name} {bucket}")
+        return reasons
 
     def _calendar(self) -> tuple[tuple[str, int, Callable[[datetime], str]], ...]:
         return (
@@ -166,20 +186,27 @@ class RetentionPolicy(BaseModel):
 
 
 def _newest_of_each(
-    name: str,
-    count: int,
-    period: Callable[[datetime], str],
-    newest_first: list[BackupId],
-    zone: ZoneInfo,
-) -> Iterator[tuple[BackupId, str]]:
+    count: int, period: Callable[[datetime], str], newest_first: list[BackupId], zone: ZoneInfo
+) -> Iterator[tuple[int, str]]:
+    """The position of the newest one of each of *count* periods, and the name of the period."""
     seen: set[str] = set()
-    for backup_id in newest_first:
+    for position, backup_id in enumerate(newest_first):
         if len(seen) == count:
             return
         bucket = period(backup_id.created_at.astimezone(zone))
         if bucket not in seen:
             seen.add(bucket)
-            yield backup_id, f"{name} {bucket}"
+            yield position, bucket
+
+
+def _keep_last_of_each_source(reasons: list[list[str]], sources: list[frozenset[str]]) -> None:
+    """What no newer one that stays holds whole stays too; both newest first."""
+    newer: set[frozenset[str]] = set()
+    for why, own in zip(reasons, sources, strict=True):
+        if not why and not any(own <= other for other in newer):
+            why.append("no newer one has all of its sources")
+        if why:
+            newer.add(own)
 
 
 def _refuse_odd(
@@ -212,7 +239,8 @@ def _refuse_odd(
         )
 
 
-def _zone(name: str) -> ZoneInfo:
+def zone(name: str) -> ZoneInfo:
+    """The IANA time zone *name*, or ``ConfigError``."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:

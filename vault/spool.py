@@ -12,14 +12,15 @@ import io
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Condition
 from typing import BinaryIO
 
 from vault.errors import ConfigError, SpoolError
+from vault.pace import Pace
 
 MIB = 1 << 20
 Buffer = bytes | bytearray | memoryview
@@ -39,6 +40,8 @@ class Segment:
     offset: int
     size: int
     source: Path | bytes
+    pace: Pace | None = field(default=None, compare=False)
+    """How fast it is read, by those who send it."""
 
     @classmethod
     def of(cls, data: bytes, index: int = 0, offset: int = 0) -> Segment:
@@ -46,7 +49,10 @@ class Segment:
         return cls(index, offset, len(data), data)
 
     def open(self) -> BinaryIO:
-        """The segment's bytes from their start; `SpoolError` if the file is gone."""
+        """The segment's bytes from their start, at its pace; `SpoolError` if the file is gone."""
+        return self._opened() if self.pace is None else self.pace.reading(self._opened())
+
+    def _opened(self) -> BinaryIO:
         if isinstance(self.source, bytes):
             return io.BytesIO(self.source)
         try:
@@ -68,6 +74,7 @@ class Spool:
 
     `directory` is created 0700 and must not exist. The writer calls `write` and at last `close` (only
     when the dump is proven complete: a reader takes it for the end) or `abort`. Register all readers first.
+    `others` says whether other spools of this run fill the disk, which they will free.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class Spool:
         segment_size: int = 32 * MIB,
         reserve: int = 256 * MIB,
         stall_timeout: float,
+        others: Callable[[], bool] = lambda: False,
     ) -> None:
         if segment_size < 1 or limit < 2 * segment_size:
             raise ConfigError(
@@ -85,7 +93,7 @@ class Spool:
                 "Raise the spool's limit, or choose smaller segments.",
             )
         self.directory, self.limit, self.segment_size = directory, limit, segment_size
-        self.reserve, self.stall_timeout = reserve, stall_timeout
+        self.reserve, self.stall_timeout, self._others = reserve, stall_timeout, others
         self.size = self.peak = self.bytes_on_disk = 0
         self._changed = Condition()
         self._sealed: list[Segment] = []
@@ -202,7 +210,7 @@ class Spool:
         free = disk.f_bavail * disk.f_frsize
         if free >= self.reserve + self._room:
             return True
-        if not self._kept:  # nothing of ours is left that could be freed
+        if not self._kept and not self._others():  # nothing of ours is left that could be freed
             raise SpoolError(
                 f"the spool's disk at {self.directory} has {free // MIB} MiB free; a segment and the"
                 f" reserve need {(self.reserve + self._room) // MIB} MiB",
@@ -221,8 +229,8 @@ class Spool:
             raise SpoolError("no destination is left to take the dump", "See each upload's own error.")
 
     def _drop_laggards(self) -> None:
-        oldest = next(iter(self._kept))
-        laggards = [reader for reader in self._readers if reader._holds(oldest)]
+        oldest = next(iter(self._kept), len(self._sealed))  # none: other spools fill the disk
+        laggards = [reader for reader in self._readers if self._kept and reader._holds(oldest)]
         if not laggards:
             raise SpoolError(f"the spool is full and nobody read it for {self.stall_timeout:g} s")
         for reader in laggards:

@@ -49,6 +49,23 @@ class Digesting(io.RawIOBase):
             self._pending.popleft().result()
 
 
+class Ending(io.RawIOBase):
+    """A stream that calls *ended* as soon as it has been read to its end."""
+
+    def __init__(self, stream: BinaryIO, ended: Callable[[], object]) -> None:
+        self._readinto: Callable[[Buffer], int] = stream.readinto  # type: ignore[attr-defined]
+        self._ended = ended
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Buffer) -> int:  # type: ignore[override]
+        count = self._readinto(target)
+        if not count:
+            self._ended()
+        return count
+
+
 class ChunkStream(io.RawIOBase):
     """A file made of chunks. An error is raised again by each later read, lest it be taken for the end."""
 

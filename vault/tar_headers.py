@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from vault.errors import Corrupt, UnsafeArchive, printable
 
 BLOCK = 512
+END = bytes(2 * BLOCK)
+"""What an archive ends with."""
 
 _OCTAL = re.compile(rb"[0-7]+")
 _ADLER = 65521
@@ -19,7 +21,8 @@ _KEYWORDS = {
     *(b"mtime", b"atime", b"ctime", b"comment", b"RHT.security.selinux"),
 }
 _FAMILIES = (b"SCHILY.xattr.", b"SCHILY.acl.", b"SCHILY.fflags", b"LIBARCHIVE.", b"GNU.sparse.")
-_REPEATED = {b"GNU.sparse.offset", b"GNU.sparse.numbytes"}
+SPLIT_RECORDS = frozenset({b"GNU.sparse.offset", b"GNU.sparse.numbytes"})
+"""Keywords that stand in the header of one member more than once."""
 _GLOBAL = {b"comment", b"mtime", b"atime", b"ctime"}
 _PATHS = {b"path", b"linkpath", b"GNU.sparse.name"}
 
@@ -31,7 +34,7 @@ def take_records(pending: dict[bytes, bytes], body: bytes) -> None:
             if (key, value) == (b"hdrcharset", b"BINARY"):
                 continue
             raise UnsafeArchive(f"the archive has an unknown extended header {shown(key)}")
-        if key in pending and key not in _REPEATED:
+        if key in pending and key not in SPLIT_RECORDS:
             raise UnsafeArchive(f"the archive has the extended header {shown(key)} twice for one member")
         if not value and key in _PATHS:
             raise UnsafeArchive("the archive has an empty name")
@@ -68,6 +71,25 @@ def _records(body: bytes) -> Iterator[tuple[bytes, bytes]]:
             raise Corrupt("the archive has a malformed extended header")
         yield key, value
         position = end
+
+
+def with_records(records: Mapping[bytes, bytes], header: bytes) -> bytes:
+    """The *header* of a member behind an extended one that says *records* of it."""
+    body = b"".join(_record(key, value) for key, value in records.items())
+    fields = (
+        b"PaxHeaders/part".ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + b"%011o\0" % len(body),
+        b"00000000000\0" + b" " * 8 + b"x" + bytes(100) + b"ustar\x0000",
+    )
+    extended = bytearray(b"".join(fields).ljust(BLOCK, b"\0"))
+    extended[148:156] = b"%06o\0 " % sum(extended)
+    return bytes(extended) + body + bytes(-len(body) % BLOCK) + header
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """One record, whose length counts the digits of itself."""
+    length = len(key) + len(value) + 3
+    digits = len(str(length + len(str(length))))
+    return b"%d %s=%s\n" % (length + digits, key, value)
 
 
 def is_only_mtime(body: bytes) -> bool:

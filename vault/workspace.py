@@ -80,6 +80,11 @@ class Turn:
             self._lock = -1
 
 
+def turns() -> Path:
+    """Where runs leave what has to outlive them: whose turn it is, and what they did not come to."""
+    return default_root() / _TURNS
+
+
 def _make_root(root: Path) -> None:
     root.parent.mkdir(parents=True, exist_ok=True)
     root.mkdir(exist_ok=True, mode=0o700)

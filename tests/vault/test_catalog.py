@@ -16,21 +16,15 @@ import pytest
 from blocks.destinations.local import LocalDestination
 from vault.catalog import Catalog, read_all
 from vault.errors import BadRecord, ConfigError, Corrupt, NotFound, WrongKey
-from vault.record import Artifact, BackupId, BackupRecord, artifact_key, seal, utc
+from vault.record import Artifact, BackupId, BackupRecord, artifact_key, utc
 from vault.record_cache import RecordCache
+from vault.sealing import seal
 from vault.signing import Signer, Trust, key_id
 from vault.spool import Segment
 
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
 SIGNER = Signer.generate()
 TRUST = Trust.of([SIGNER.public_key])
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> LocalDestination:
-    destination = LocalDestination(root=tmp_path / "backups")
-    destination.prepare()
-    return destination
 
 
 def put(store: LocalDestination, key: str, data: bytes) -> None:
@@ -165,10 +159,20 @@ def test_a_record_of_an_unknown_signer_is_untrusted_and_names_its_key(
     record = back_up()
     stranger = Catalog(store, "shop", Trust()).history()
     assert [damaged.status for damaged in stranger.damaged] == ["untrusted"]
+    assert record.id not in stranger.damaged[0].detail, "it is told once for all records of a signer"
     with pytest.raises(WrongKey, match=key_id(SIGNER.public_key)):
         stranger.find("latest")
     named = Trust.of([], [key_id(SIGNER.public_key)])
     assert Catalog(store, "shop", named).history().records == (record,)
+
+
+def test_a_source_that_no_backup_has_is_answered_with_those_that_there_are(
+    store: LocalDestination, back_up: Callable[..., BackupRecord]
+) -> None:
+    record = back_up()
+    with pytest.raises(ConfigError, match="no backup of shop with source nosuch") as caught:
+        Catalog(store, "shop", TRUST).history().find("latest", "nosuch")
+    assert record.artifacts[0].source in caught.value.remedy
 
 
 @pytest.mark.fault("C05", "C06", "D12")

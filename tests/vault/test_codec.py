@@ -234,7 +234,8 @@ def test_a_compression_or_level_that_does_not_exist_is_refused(bad):
 
 def test_a_key_file_gives_its_identities_and_errors_do_not_repeat_it():
     assert parse_identities(f"# created\n\n  {IDENTITY}  \r\n{OTHER_IDENTITY}") == (IDENTITY, OTHER_IDENTITY)
-    for bad in ["", "# nothing\n", f"{IDENTITY}\n{IDENTITY[:-1]}Q\n", RECIPIENT]:
+    mistyped = IDENTITY[:-1] + ("P" if IDENTITY.endswith("Q") else "Q")
+    for bad in ["", "# nothing\n", f"{IDENTITY}\n{mistyped}\n", RECIPIENT]:
         with pytest.raises(ConfigError) as caught:
             parse_identities(bad)
         assert "SECRET-KEY-1" + IDENTITY[16:30] not in repr(caught.value)

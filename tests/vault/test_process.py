@@ -16,7 +16,7 @@ import pytest
 from tests.contract.source import wait_until_gone
 from vault import milestone, orphans
 from vault.errors import IncompleteDump, SourceError, SourceUnavailable, Transient
-from vault.orphans import MARK, is_alive, run_mark, sweep_orphans
+from vault.orphans import MARK, children, is_alive, run_mark, sweep_orphans
 from vault.process import Command, feed, run, session, stream, which
 
 
@@ -30,11 +30,6 @@ def nothing_is_left() -> Iterator[None]:
     before = (children(), len(os.listdir("/proc/self/fd")), threading.active_count())
     yield
     assert (children(), len(os.listdir("/proc/self/fd")), threading.active_count()) == before
-
-
-def children() -> set[str]:
-    tasks = Path("/proc/self/task").iterdir()
-    return {pid for task in tasks for pid in (task / "children").read_text().split()}
 
 
 def test_a_short_tool_gives_its_output_and_its_warnings() -> None:

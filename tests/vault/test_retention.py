@@ -312,3 +312,46 @@ def test_a_policy_survives_being_a_parameter(fields):
     policy = RetentionPolicy(**fields)
     assert RetentionPolicy.model_validate_json(policy.model_dump_json()) == policy
     assert RetentionPolicy.model_validate(policy.model_dump(mode="json")) == policy
+
+
+# --- what no newer backup replaces, and listings that shrink ---
+
+
+def held(history: list[BackupId], names: list[str]) -> dict[BackupId, frozenset[str]]:
+    return {found: frozenset(names[number % len(names)]) for number, found in enumerate(sorted(history))}
+
+
+@pytest.mark.law(4)
+@given(policies, histories, st.lists(st.sampled_from(["a", "b", "ab", "abc"]), min_size=1, max_size=5))
+def test_what_goes_is_whole_in_a_newer_backup_that_stays(fields, history, names):
+    sources = held(history, names)
+    result = plan(RetentionPolicy(**fields), history, sources=sources)
+    for dropped in result.drop:
+        assert any(kept > dropped and sources[dropped] <= sources[kept] for kept in result.keep)
+    assert result.keep.keys() >= plan(RetentionPolicy(**fields), history).keep.keys()
+
+
+@pytest.mark.law(4)
+@pytest.mark.fault("T13")
+@given(policies, histories, st.data())
+def test_a_listing_that_lost_what_the_policy_keeps_is_refused_and_what_retention_deleted_is_not_missed(
+    fields, history, data
+):
+    policy = RetentionPolicy(**fields)
+    whole = plan(policy, history)
+    assert plan(policy, [*whole.keep], seen=whole.keep).drop == ()
+    assert plan(policy, [*whole.keep], seen=history).drop == ()
+    if whole.keep:
+        lost = data.draw(st.sampled_from(sorted(whole.keep)))
+        left = [found for found in whole.keep if found != lost]
+        with pytest.raises(RetentionRefused, match=f"not listed any more: {lost}"):
+            plan(policy, left, seen=whole.keep)
+
+
+@pytest.mark.law(4)
+@pytest.mark.fault("T13")
+def test_a_listing_cut_at_a_thousand_deletes_nothing():
+    year = [BackupId(NOW - timedelta(hours=hour), "full", "000000") for hour in range(1500)]
+    policy = RetentionPolicy(keep_last=1400)
+    with pytest.raises(RetentionRefused, match="500 backups that were there"):
+        plan(policy, sorted(year)[:1000], seen=year)

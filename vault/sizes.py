@@ -1,0 +1,56 @@
+"""A newest backup that is suspiciously small: whole and healthy, and yet most of the data is gone (S14)."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from vault.record import BackupId, BackupRecord
+
+SHARE = 0.5
+"""Of the median: what is smaller is suspicious."""
+LAST = 5
+"""So many backups before it make the median."""
+ORDINARY = 64 * 1024
+"""Bytes: below such a median, halves and doubles are nothing unusual."""
+
+
+@dataclass(frozen=True)
+class Small:
+    """The newest backup has *size* bytes of *source*, before compression; the last ones had a *median* of more."""
+
+    backup_id: BackupId
+    source: str
+    size: int
+    median: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source} in {self.backup_id} has {self.size:,} bytes, less than half of what the last ones had"
+            f" ({self.median:,.0f})"
+        )
+
+
+def suspiciously_small(records: Iterable[BackupRecord], confirmed: Collection[BackupId]) -> list[Small]:
+    """What is suspicious about the newest of *records* (of one app and type, oldest first), source by source.
+
+    A small one never becomes what the next ones are measured by, until a person has *confirmed* it: three empty nights
+    are no new habit.
+    """
+    accepted: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=LAST))
+    found: list[Small] = []
+    for record in records:
+        found = []
+        for artifact in record.artifacts:
+            sizes = accepted[artifact.source]
+            median = statistics.median(sizes) if sizes else 0.0
+            if median < ORDINARY or artifact.plain_size >= SHARE * median:
+                sizes.append(artifact.plain_size)
+            elif record.backup_id in confirmed:
+                sizes.clear()
+                sizes.append(artifact.plain_size)
+            else:
+                found.append(Small(record.backup_id, artifact.source, artifact.plain_size, median))
+    return found
