@@ -7,25 +7,30 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl
 
+from blocks.host import Host, Priority
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
 from vault import process
 from vault.errors import SpoolError
 from vault.process import Command, Completed, Tool
 from vault.workspace import Workspace, default_root, sweep
 
+SERVERS = ("ssh-server",)
+"""The slug of every kind of server that is saved by a name."""
 
-class LocalServer(Block):
+
+class LocalServer(Block, Host):
     """
     This machine: the one on which the flow runs. Tools run here as the user of the worker.
 
     Attributes:
         temp_directory: Where private temporary files go, for instance the copy of an SQLite database.
             Empty: the work directory of the worker (`BACKUPS_WORK_DIR`).
+        priority: Whether tools that read give way to others.
 
     Example:
         Use a larger disk for temporary files:
@@ -45,27 +50,37 @@ class LocalServer(Block):
         default="",
         description="Directory for private temporary files; empty for the worker's work directory.",
     )
+    priority: Priority = "normal"
 
     @property
     def location(self) -> str:
         """Where this is, for a person."""
         return "this machine"
 
+    @property
+    def is_low(self) -> bool:
+        """See ``Host.is_low``."""
+        return self.priority == "low"
+
+    def hurried(self) -> Self:
+        """See ``Host.hurried``."""
+        return self.model_copy(update={"priority": "normal"})
+
     def run(self, command: Command, input: bytes = b"") -> Completed:
         """Run a short tool to its end and check it."""
-        return process.run(command, input)
+        return process.run(self.own(command), input)
 
     def stream(self, command: Command) -> AbstractContextManager[Tool]:
         """Run a tool and read its output; a clean exit means that it ended well."""
-        return process.stream(command)
+        return process.stream(self.own(command))
 
     def feed(self, command: Command) -> AbstractContextManager[Tool]:
         """Run a tool and write its input; a clean exit means that it ended well."""
-        return process.feed(command)
+        return process.feed(self.own(command))
 
     def session(self, command: Command) -> AbstractContextManager[Tool]:
         """Talk with a tool; a clean exit means that it ended well."""
-        return process.session(command)
+        return process.session(self.own(command))
 
     def which(self, tool: str) -> str | None:
         """The path of *tool*, or None."""

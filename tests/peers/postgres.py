@@ -11,12 +11,14 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.peers.unprivileged import owner_of, run_as
 
 INSTALL = "apt-get install -y postgresql"
 _SMALL = ("full_page_writes=off", "wal_level=minimal", "max_wal_senders=0", "autovacuum=off", "jit=off")
@@ -29,7 +31,7 @@ class MissingPeer(Exception):
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A running server. ``admin`` is its superuser; everybody needs a password."""
+    """A running server. ``admin`` is its superuser; everybody needs a password. ``host``: how the tests reach it."""
 
     bin: Path
     port: int
@@ -58,11 +60,12 @@ class PostgresServer:
 
     def rows(self, database: str) -> dict[str, list[str]]:
         """Every row of every table of the user, as text: equal dictionaries mean equal data."""
-        tables = self.sql(
-            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
-            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1",
-            database,
-        ).splitlines()
+        names = "format('%I.%I', schemaname, tablename)"
+        query = (
+            f"SELECT coalesce(json_agg({names} ORDER BY {names}), '[]') FROM pg_tables"  # noqa: S608
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+        )
+        tables = json.loads(self.sql(query, database))
         each = [f"SELECT coalesce(json_agg(t::text ORDER BY t::text), '[]') FROM {table} t;" for table in tables]  # noqa: S608
         answers = self.sql("\n".join(each), database).splitlines() if tables else []
         return {table: json.loads(answer) for table, answer in zip(tables, answers, strict=True)}
@@ -95,17 +98,23 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @contextmanager
-def running_server(*settings: str) -> Iterator[PostgresServer]:
-    """Start a server in a new cluster, with further ``name=value`` settings; end it by its process id."""
-    bin_dir, port = find_binaries(), free_port()
+def running_server(
+    *settings: str, binaries: Path | None = None, port: int = 0, within: Sequence[str] = ()
+) -> Iterator[PostgresServer]:
+    """Start a server in a new cluster, with further ``name=value`` settings; end it by its process id.
+
+    *binaries*: those of another version. *within*: what stands before its command, so that it runs in another network.
+    """
+    bin_dir, port = binaries or find_binaries(), port or free_port()
     place = Path(tempfile.mkdtemp(prefix="backups-test-postgres-", dir="/tmp"))
-    user = _unprivileged_user(place)
+    user = owner_of(place)
     try:
         _init_cluster(bin_dir, place, user)
-        process = _start(bin_dir, place, user, port, settings)
+        process = _start(bin_dir, place, user, port, settings, within)
+        host = str(place) if within else "127.0.0.1"
         try:
-            _wait_until_ready(bin_dir, port, process, place)
-            yield PostgresServer(bin_dir, port, process)
+            _wait_until_ready(bin_dir, host, port, process, place)
+            yield PostgresServer(bin_dir, port, process, host)
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=60)
@@ -135,24 +144,6 @@ def _literal(database: str) -> str:
     return f"dbname='{escaped}'"
 
 
-def _unprivileged_user(place: Path) -> pwd.struct_passwd | None:
-    """PostgreSQL refuses to run as root: then somebody else owns the cluster."""
-    if os.getuid() != 0:
-        return None
-    user = pwd.getpwnam("nobody")
-    os.chown(place, user.pw_uid, user.pw_gid)
-    return user
-
-
-def _as(user: pwd.struct_passwd | None) -> list[str]:
-    tied = ["setpriv", "--pdeathsig", "KILL"]
-    if user is None:
-        return [*tied, "--"]
-    ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    # Changing the user clears the death signal: it is set after that.
-    return ["setpriv", *ids, "--", *tied, "--"]
-
-
 def _init_cluster(bin_dir: Path, place: Path, user: pwd.struct_passwd | None) -> None:
     passwords = place / "password"
     passwords.write_text(PASSWORD + "\n")
@@ -160,21 +151,27 @@ def _init_cluster(bin_dir: Path, place: Path, user: pwd.struct_passwd | None) ->
         os.chown(passwords, user.pw_uid, user.pw_gid)
     argv = [str(bin_dir / "initdb"), "-D", str(place / "data"), "-U", "admin", "-A", "scram-sha-256", "--no-sync"]
     locale = ["-E", "UTF8", "--locale=C.UTF-8", f"--pwfile={passwords}"]
-    done = subprocess.run([*_as(user), *argv, *locale], cwd=place, capture_output=True, text=True)
+    done = subprocess.run([*run_as(user), *argv, *locale], cwd=place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def _start(
-    bin_dir: Path, place: Path, user: pwd.struct_passwd | None, port: int, settings: tuple[str, ...]
+    bin_dir: Path,
+    place: Path,
+    user: pwd.struct_passwd | None,
+    port: int,
+    settings: tuple[str, ...],
+    within: Sequence[str],
 ) -> subprocess.Popen[bytes]:
     every = ("listen_addresses=127.0.0.1", f"unix_socket_directories={place}", "fsync=off", *_SMALL, *settings)
     options = [part for setting in every for part in ("-c", setting)]
     argv = [bin_dir / "postgres", "-D", place / "data", "-p", str(port), *options]
     with open(place / "log", "wb") as log:
-        return subprocess.Popen([*_as(user), *argv], cwd=place, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        command = [*within, *run_as(user), *argv]
+        return subprocess.Popen(command, cwd=place, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
-def _wait_until_ready(bin_dir: Path, port: int, process: subprocess.Popen[bytes], place: Path) -> None:
-    asking = [bin_dir / "pg_isready", "-q", "-t", "1", "-h", "127.0.0.1", "-p", str(port)]
+def _wait_until_ready(bin_dir: Path, host: str, port: int, process: subprocess.Popen[bytes], place: Path) -> None:
+    asking = [bin_dir / "pg_isready", "-q", "-t", "1", "-h", host, "-p", str(port)]
     while subprocess.run(asking).returncode != 0:
         assert process.poll() is None, (place / "log").read_text()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from cli.api import free_port, start_server, wait_until_healthy
 
 
 @contextmanager
-def prefect_server(home: Path) -> Iterator[str]:
-    """The url of a server of its own, with an empty database in *home*; ended by process id."""
+def prefect_server(home: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The url of a server of its own, with an empty database in *home*, and more *environment*; ended by process id."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(home))
-        server = start_server(port, {"PREFECT_UI_ENABLED": "0"})
+        server = start_server(port, {"PREFECT_UI_ENABLED": "0", **(environment or {})})
         try:
             wait_until_healthy(url, server)
         except BaseException:

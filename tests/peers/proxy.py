@@ -18,7 +18,8 @@ class Wire:
 
     cut_up: int | None = None
     cut_down: int | None = None
-    """Reset every connection when so many further bytes have passed."""
+    """Reset every connection when so many further bytes have passed; and so each that comes, but for ``once``."""
+    once: bool = False
     drip_up: int | None = None
     drip_down: int | None = None
     """After so many further bytes, one byte at a time. ``0``: from now on."""
@@ -41,10 +42,10 @@ class Proxy:
 
     def cut(self) -> None:
         """Reset every connection now."""
-        for pair in self._pairs:
+        pairs, self._pairs = self._pairs, []  # who connects anew at once is not meant
+        for pair in pairs:
             for end in pair:
                 _reset(end)
-        self._pairs.clear()
 
     def ended(self, seconds: float) -> bool:
         """Wait for the proxy to end, for so long."""
@@ -54,6 +55,8 @@ class Proxy:
         with suppress(OSError):
             while data := here.recv(_BLOCK):
                 if not self._pass(data, there, up):
+                    if self.wire.once:
+                        self.wire.cut_up = self.wire.cut_down = None
                     self.cut()
                     return
             there.shutdown(socket.SHUT_WR)

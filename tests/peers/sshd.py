@@ -52,6 +52,8 @@ class SshServer:
     seen: str
     host_key: str
     host: str = "127.0.0.1"
+    within: Sequence[str] = ()
+    """What stands before the command of each session, so that it runs somewhere else."""
     sessions: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
 
     def key(self, passphrase: str = "", kind: Sequence[str] = ("-t", "ed25519")) -> str:
@@ -102,7 +104,9 @@ def new_key(passphrase: str = "", kind: Sequence[str] = ("-t", "ed25519")) -> tu
 
 
 @contextmanager
-def running_sshd(kind: Kind = "shell", *settings: str, sftp: str = "") -> Iterator[SshServer]:
+def running_sshd(
+    kind: Kind = "shell", *settings: str, sftp: str = "", address: str = "127.0.0.1"
+) -> Iterator[SshServer]:
     """Serve until the end of the context, with further lines of ``sshd_config``, and *sftp* as the command for SFTP."""
     if not os.access(_SSHD, os.X_OK):
         raise MissingPeer(f"the tests need an OpenSSH server: {INSTALL}")
@@ -115,6 +119,7 @@ def running_sshd(kind: Kind = "shell", *settings: str, sftp: str = "") -> Iterat
     try:
         place.chmod(0o755)
         server = _set_up(place, kind, settings, sftp or (_BARE if kind == "bare" else "internal-sftp"))
+        server.host = address
         with _listening(server) as listener:
             server.port = listener.getsockname()[1]
             yield server
@@ -147,7 +152,7 @@ def _make_host_key(place: Path, kind: str) -> str:
 
 @contextmanager
 def _listening(server: SshServer) -> Iterator[socket.socket]:
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server((server.host, 0))
     accepting = threading.Thread(target=_accept, args=(listener, server), daemon=True)
     accepting.start()
     try:
@@ -161,7 +166,6 @@ def _listening(server: SshServer) -> Iterator[socket.socket]:
 
 
 def _accept(listener: socket.socket, server: SshServer) -> None:
-    argv = [*tied_to_us(), _SSHD, "-i", "-e", "-f", str(server.place / "config")]
     while True:
         try:
             client, _ = listener.accept()
@@ -169,4 +173,5 @@ def _accept(listener: socket.socket, server: SshServer) -> None:
             return
         with client, (server.place / "log").open("ab") as log:
             server.sessions = [session for session in server.sessions if session.poll() is None]
+            argv = [*tied_to_us(), *server.within, _SSHD, "-i", "-e", "-f", str(server.place / "config")]
             server.sessions.append(subprocess.Popen(argv, stdin=client, stdout=client, stderr=log))
