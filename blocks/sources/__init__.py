@@ -7,35 +7,61 @@ import re
 import stat
 from pathlib import Path
 
+from blocks.docker.engine import docker_name
 from blocks.sources.base import Content, Dump, RestoreOptions, Source
 from blocks.sources.directory import Directory
+from blocks.sources.docker_volume import DockerVolume
+from blocks.sources.mysql import MySQLDatabase
 from blocks.sources.postgres import PostgresDatabase
+from blocks.sources.redis import RedisDatabase
+from blocks.sources.redis_file import RedisFile
 from blocks.sources.sqlite import SqliteDatabase
 from vault.errors import ConfigError, printable
 from vault.store import absolute
 
 SOURCES: dict[str, type[Source]] = {
     "postgres-database": PostgresDatabase,
+    "mysql-database": MySQLDatabase,
+    "redis-server": RedisDatabase,
     "sqlite-database": SqliteDatabase,
     "directory": Directory,
+    "docker-volume": DockerVolume,
 }
 """Every kind, by its block type's slug."""
 
+VOLUME = "docker-volume:"
+"""What a person types before the name of a Docker volume."""
+
 _SQLITE_MAGIC = b"SQLite format 3\0"
-_POSTGRES = ("postgresql", "postgres")
+_DATABASES: dict[str, type[PostgresDatabase] | type[MySQLDatabase] | type[RedisDatabase]] = {
+    "postgresql": PostgresDatabase,
+    "postgres": PostgresDatabase,
+    "mysql": MySQLDatabase,
+    "mariadb": MySQLDatabase,
+    "redis": RedisDatabase,
+    "rediss": RedisDatabase,
+}
+"""The databases that lie behind a URL, by its scheme."""
+_KINDS_OF_URL = (
+    (PostgresDatabase, "PostgreSQL", "postgresql://user@host/database"),
+    (MySQLDatabase, "MySQL", "mysql://user@host/database"),
+)
 
 
 def source_from(text: str) -> Source:
-    """The source that *text* means: ``postgresql://user@host/db``, an SQLite file, or a directory."""
+    """The source that *text* means: ``postgresql://…``, ``redis://…``, ``docker-volume:NAME``, a file or directory."""
     scheme = _scheme(text)
-    if scheme in _POSTGRES:
-        return PostgresDatabase.from_url(text)
+    if scheme in _DATABASES:
+        return _DATABASES[scheme].from_url(text)
+    if text.startswith(VOLUME):
+        return _volume(text)
     if scheme == "sqlite":
         return SqliteDatabase(path=_path(text.removeprefix("sqlite://")))
     if scheme:
         raise ConfigError(
             f"a source cannot be of the kind {printable(scheme)!r}",
-            "Give postgresql://user@host/database, an SQLite file or a directory.",
+            "Give postgresql://user@host/database, mysql://user@host/database, redis://user@host, "
+            "docker-volume:NAME, an SQLite file or a directory.",
         )
     path = _path(text)
     try:
@@ -59,24 +85,34 @@ def source_from(text: str) -> Source:
 
 def target_for(kind: str, text: str, below: str | None = None) -> Source:
     """The target that *text* means for an artifact of *kind*; with *below*, the place of that name in *text*."""
-    is_url = _scheme(text) in _POSTGRES
-    if kind == PostgresDatabase.kind:
-        if not is_url or below is not None:
-            raise ConfigError(
-                f"a PostgreSQL database goes to a database, not to {_shown(text)}",
-                f"Give --to {below + '=' if below else ''}postgresql://user@host/database.",
-            )
-        return PostgresDatabase.from_url(text)
-    if is_url:
+    behind = _DATABASES.get(_scheme(text))
+    for database, name, form in _KINDS_OF_URL:
+        if kind == database.kind:
+            if behind is not database or below is not None:
+                raise ConfigError(
+                    f"a {name} database goes to a database of its kind, not to {_shown(text)}",
+                    f"Give --to {below + '=' if below else ''}{form}.",
+                )
+            return database.from_url(text)
+    if text.startswith(VOLUME) and below is None and kind in (Directory.kind, DockerVolume.kind):
+        return _volume(text)
+    if kind == RedisDatabase.kind and behind is RedisDatabase:
+        return RedisDatabase.from_url(text)
+    if behind or text.startswith(VOLUME):
         raise ConfigError(f"{_shown(text)} cannot take a {kind}", f"Give --to {below or 'NAME'}=PATH for it.")
     path = _path(text.removeprefix("sqlite://"))
+    in_directory = below is not None or path.is_dir() or text.endswith("/")
     if kind == SqliteDatabase.kind:
-        if below is not None or path.is_dir() or text.endswith("/"):
-            path = path / f"{below or 'database'}.sqlite"
-        return SqliteDatabase(path=path)
-    if kind == Directory.kind:
+        return SqliteDatabase(path=path / f"{below or 'database'}.sqlite" if in_directory else path)
+    if kind == RedisDatabase.kind:
+        return RedisFile(path=path / f"{below or 'dump'}.rdb" if in_directory else path)
+    if kind in (Directory.kind, DockerVolume.kind):  # the same tar
         return Directory(path=path / below if below else path)
     raise ConfigError(f"this version cannot restore a {printable(kind)!r}", "Update prefect-backups.")
+
+
+def _volume(text: str) -> DockerVolume:
+    return DockerVolume(volume=docker_name(text.removeprefix(VOLUME)))
 
 
 def _scheme(text: str) -> str:
@@ -111,8 +147,12 @@ __all__ = [
     "SOURCES",
     "Content",
     "Directory",
+    "DockerVolume",
     "Dump",
+    "MySQLDatabase",
     "PostgresDatabase",
+    "RedisDatabase",
+    "RedisFile",
     "RestoreOptions",
     "Source",
     "SqliteDatabase",

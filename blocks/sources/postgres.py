@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, ClassVar, Literal, Self
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode
 
-from pydantic import AfterValidator, ConfigDict, Field, HttpUrl, SecretStr, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, HttpUrl, SecretStr
 
+from blocks.docker.container import Container
+from blocks.docker.engine import OptionalDockerName
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
 from blocks.servers import LocalServer
 from blocks.sources import postgres_restore
@@ -18,12 +20,15 @@ from blocks.sources.postgres_client import Endpoint, passfile
 from blocks.sources.postgres_dump import custom_dump, plain_dump
 from blocks.sources.postgres_restore import look_at
 from blocks.sources.postgres_swap import NAME_BYTES, beside, drop
+from blocks.sources.urls import other_machine, split_database, understood
+from blocks.ssh_server import SshServer
 from vault.errors import ConfigError
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 _HOST = re.compile(r"/[^,]*|[A-Za-z0-9._:%-]*")
-_PARAMETERS = frozenset({"host", "port", "sslmode"})
+_SCHEMES = ("postgresql", "postgres")
+_PARAMETERS = frozenset({"host", "port", "sslmode", "container"})
 
 
 def _name(value: str) -> str:
@@ -67,6 +72,8 @@ class PostgresDatabase(Source):
         ssl_mode: How TLS is used, as libpq has it; over a network take `verify-full`.
         bin_dir: The directory of `pg_dump`, `pg_restore` and `psql`; empty to find the ones that fit.
         idle_timeout: Seconds without output after which a dump is stopped.
+        container: The Docker container in which the server runs: its own tools are run there, and *host* is what they
+            connect to; empty where it runs in none.
 
     Example:
         Load a database and dump it:
@@ -81,6 +88,7 @@ class PostgresDatabase(Source):
 
     kind: ClassVar[str] = "postgres"
     category: ClassVar[Category] = "database"
+    part: ClassVar[Literal["path", "table", ""]] = "table"
 
     _block_type_name: ClassVar[str | None] = "PostgreSQL Database"
     _block_type_slug: ClassVar[str | None] = "postgres-database"
@@ -112,26 +120,16 @@ class PostgresDatabase(Source):
         description="The directory of pg_dump and psql; empty to find the ones that fit.",
     )
     idle_timeout: int = Field(default=900, ge=1, description="Seconds without output after which a dump is stopped.")
+    container: OptionalDockerName = Field(
+        default="", description="The Docker container in which the server runs, and its tools are run; or empty."
+    )
 
     @classmethod
-    def from_url(cls, url: str, server: LocalServer | None = None) -> Self:
+    def from_url(cls, url: str, server: LocalServer | SshServer | None = None) -> Self:
         """From ``postgresql://user@host:port/database?host=/socket&sslmode=require``, without a password."""
-        try:
-            parts = urlsplit(url)
-            options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True))
-            if parts.password is not None or "password" in options:
-                raise ConfigError(
-                    "a password does not belong into a URL on a command line: others can see it",
-                    "Save the source (`backups source add` asks for the password), or put it into "
-                    "~/.pgpass or the environment variable PGPASSWORD.",
-                )
-            if parts.scheme not in ("postgresql", "postgres") or parts.fragment:
-                raise ValueError(url)
-            if set(options) - _PARAMETERS:
-                raise ConfigError(
-                    "the URL has parameters that are not known here",
-                    f"Known are: {', '.join(sorted(_PARAMETERS))}.",
-                )
+        with understood("a PostgreSQL database", "postgresql://user@host:5432/database"):
+            elsewhere = "~/.pgpass or the environment variable PGPASSWORD"
+            parts, options = split_database(url, _SCHEMES, _PARAMETERS, elsewhere)
             return cls(
                 server=server or LocalServer(),
                 host=options.get("host", unquote(parts.hostname or "")),
@@ -139,24 +137,28 @@ class PostgresDatabase(Source):
                 database=unquote(parts.path[1:], errors="strict"),
                 username=unquote(parts.username or "", errors="strict"),
                 ssl_mode=options.get("sslmode", "prefer"),
+                container=options.get("container", ""),
             )
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            raise ConfigError(f"the URL's {first['loc'][0]} will not do: {first['msg']}") from None
-        except ValueError:
-            raise ConfigError(
-                "this is not the URL of a PostgreSQL database",
-                "It looks like postgresql://user@host:5432/database",
-            ) from None
 
     @property
     def location(self) -> str:
-        """The URL, without a password."""
+        """The URL, without a password, and on which server its tools run."""
         user = f"{quote(self.username, safe='')}@" if self.username else ""
         socket = self.host.startswith("/")
         host = "" if socket else f"[{self.host}]" if ":" in self.host else self.host
-        where = f"?host={quote(self.host)}" if socket else ""
-        return f"postgresql://{user}{host}:{self.port}/{quote(self.database, safe='')}{where}"
+        more = {"host": self.host if socket else "", "container": self.container}
+        given = urlencode({name: value for name, value in more.items() if value}, safe="/")
+        where = f"?{given}" if given else ""
+        return self.placed(f"postgresql://{user}{host}:{self.port}/{quote(self.database, safe='')}{where}")
+
+    @property
+    def connects_to(self) -> str:
+        """See ``Source.connects_to``."""
+        return other_machine(self.host)
+
+    def runs_in(self) -> tuple[str, ...]:
+        """See ``Source.runs_in``."""
+        return (self.container,) if self.container else ()
 
     def check(self) -> str:
         """The tools are there, the server lets us in, the database exists, and pg_dump fits the server."""
@@ -197,7 +199,7 @@ class PostgresDatabase(Source):
 
     def _endpoint(self) -> Endpoint:
         return Endpoint(
-            self.server,
+            Container(self.server, self.container) if self.container else self.server,
             self.host,
             self.port,
             self.username,

@@ -12,9 +12,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from blocks.host import Host, RunningTool
 from blocks.servers import LocalServer
 from vault.errors import ConfigError, SourceError, printable
-from vault.process import Command, Tool
+from vault.process import Command
 
 DIRECTORIES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin")
 
@@ -76,7 +77,7 @@ class Installation:
 class Endpoint:
     """One PostgreSQL server and how to log in; ``open`` gives access to it."""
 
-    server: LocalServer
+    server: Host
     host: str
     port: int
     username: str
@@ -88,11 +89,12 @@ class Endpoint:
     @contextmanager
     def open(self) -> Iterator[Access]:
         """Access for as long as the context lasts: a password lies in a private passfile meanwhile."""
-        env = {name: os.environ[name] for name in _TLS_OF_THE_OPERATOR if name in os.environ}
+        local = isinstance(self.server, LocalServer)  # what lies on this machine is of no use elsewhere
+        env = {name: os.environ[name] for name in _TLS_OF_THE_OPERATOR if local and name in os.environ}
         password = self.password.get_secret_value() or os.environ.get("PGPASSWORD", "")
         installed = find_installations(self.server, self.bin_dir)
         if not password:
-            if "PGPASSFILE" in os.environ:
+            if local and "PGPASSFILE" in os.environ:
                 env["PGPASSFILE"] = os.environ["PGPASSFILE"]
             yield Access(self, installed, env, ())
             return
@@ -185,7 +187,7 @@ class Access:
 class Session:
     """One connection, statement after statement."""
 
-    def __init__(self, tool: Tool) -> None:
+    def __init__(self, tool: RunningTool) -> None:
         self.tool = tool
 
     def ask(self, sql: str) -> str:
@@ -201,7 +203,7 @@ class Session:
         return "".join(lines).rstrip("\n")
 
 
-def find_installations(server: LocalServer, bin_dir: str = "") -> tuple[Installation, ...]:
+def find_installations(server: Host, bin_dir: str = "") -> tuple[Installation, ...]:
     """The installed client tools, oldest first; only those of *bin_dir* where it is given."""
     if bin_dir:
         places = [bin_dir]
@@ -209,7 +211,7 @@ def find_installations(server: LocalServer, bin_dir: str = "") -> tuple[Installa
         places = [place for pattern in DIRECTORIES for place in server.glob(pattern)]
         on_path = server.which("pg_dump")
         # Debian's wrapper on PATH only chooses among the places that we look at ourselves.
-        if on_path and os.path.basename(os.path.realpath(on_path)) != "pg_wrapper":
+        if on_path and not _leads_to(server, on_path, "pg_wrapper"):
             places.append(os.path.dirname(on_path))
     found: dict[int, Installation] = {}
     for place in places:
@@ -226,13 +228,18 @@ def find_installations(server: LocalServer, bin_dir: str = "") -> tuple[Installa
     return tuple(sorted(found.values(), key=lambda one: one.key))
 
 
-def _installation(server: LocalServer, directory: str) -> Installation:
+def _installation(server: Host, directory: str) -> Installation:
     command = Command((os.path.join(directory, "pg_dump"), "--version"), idle_timeout=30)
     said = server.run(command).stdout.decode(errors="replace")
     match = re.search(r"\(PostgreSQL\) (\S+)", said)
     if match is None:
         raise SourceError(f"{directory}/pg_dump does not say its version: {printable(said)[:80]!r}")
     return Installation(version_key(match[1]), match[1], directory)
+
+
+def _leads_to(server: Host, path: str, name: str) -> bool:
+    real = server.run(Command(("readlink", "-f", path), idle_timeout=30)).stdout
+    return os.path.basename(os.fsdecode(real).rstrip("\n")) == name
 
 
 def passfile(password: str) -> str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 from pydantic import JsonValue
 
-from blocks.sources.base import Content, Facts, RestoreOptions
-from blocks.sources.postgres_client import Access, Installation, identifier, literal
+from blocks.sources.base import ANOTHER_RUNS, Content, Facts, RestoreOptions, hinting
+from blocks.sources.postgres_client import Access, Installation, identifier, literal, version_key
 from blocks.sources.postgres_facts import Properties, measure, properties_of
-from blocks.sources.postgres_plain import check_script
+from blocks.sources.postgres_part import TablePart, find_part, listing
+from blocks.sources.postgres_stage import Staged, staged
 from blocks.sources.postgres_swap import (
     Target,
     adopt,
@@ -36,13 +36,11 @@ from vault.errors import (
     RestoreRefused,
     SourceError,
     SourceUnavailable,
-    SpoolError,
     printable,
 )
 from vault.milestone import milestone
 
 MAINTENANCE = ("postgres", "template1")
-_BLOCK = 8 * 1024 * 1024
 
 Load = Callable[[str], None]
 
@@ -66,6 +64,11 @@ def check(target: Target, options: RestoreOptions) -> None:
     """Raise ``RestoreRefused`` where a restore would, for the target's sake."""
     if target.name in ("template0", "template1"):
         raise RestoreRefused(f"{target.name} is the server's own template: nothing goes over it")
+    if target.state == "full" and options.tables:
+        raise RestoreRefused(
+            f"the database {target.name!r} is not empty, and a table is never put among others",
+            f"Restore it to a new database, and take it from there: pg_dump --table=NAME NEW | psql {target.name}",
+        )
     if target.state == "full" and not options.overwrite:
         raise RestoreRefused(
             f"the database {target.name!r} is not empty",
@@ -81,17 +84,48 @@ def check(target: Target, options: RestoreOptions) -> None:
 def restore(target: Target, content: Content, options: RestoreOptions) -> Facts:
     """Make the target hold *content*, or leave it as it was and raise."""
     check(target, options)
+    options = replace(options, overwrite=options.overwrite and not options.tables)
     client = target.access.for_restore(dumped_with(content.artifact.tool))
     properties = _properties(target, content.artifact.facts)
-    with _staged(content) as file, _alone(target):
-        load = _loader(target, client, file, options)
-        with _roles(target, content.artifact.facts, properties, options):
-            if target.beside:
-                return _restore_beside(target, content, properties, load, options)
-            if not options.overwrite:
-                check_still_empty(target, target.name)
-            load(target.name)
-            return _measured(target, target.name, content)
+    server = target.access.endpoint.server
+    with staged(content, server, keep=bool(options.tables)) as dump, _alone(target) as target:
+        part = find_part(server, client, dump, options.tables) if options.tables else None
+        load, expected = _loader(target, client, dump, options, part), _expected(content.artifact.facts, part)
+        told = hinting(partial(_older_server, target, content.artifact.tool))
+        with told, _roles(target, content.artifact.facts, properties, options):
+            facts = _restored(target, expected, properties, load, options)
+    return facts if part is None else {**facts, "left_out": list(part.left_out)}
+
+
+def _older_server(target: Target, tool: str) -> str:
+    """Where the target's server is older than that of the backup: that it is."""
+    dumped = re.search(r", PostgreSQL (\d[\d.]*)", tool)
+    if dumped is None:
+        return ""
+    here = target.access.server_version(target.maintenance)
+    if version_key(here) >= version_key(dumped[1]):
+        return ""
+    return f"The backup is of PostgreSQL {dumped[1]}, and this server is {here}: restore it to one that is as new."
+
+
+def _expected(facts: Facts, part: TablePart | None) -> Facts:
+    """What the record says of what is restored."""
+    if part is None:
+        return facts
+    rows = facts.get("rows")
+    known = rows if isinstance(rows, dict) else {}
+    return {"rows": {name: n for name, n in known.items() if name.replace('"', "") in part.plain_names}}
+
+
+def _restored(
+    target: Target, expected: Facts, properties: Properties | None, load: Load, options: RestoreOptions
+) -> Facts:
+    if target.beside:
+        return _restore_beside(target, expected, properties, load, options)
+    if not options.overwrite:
+        check_still_empty(target, target.name)
+    load(target.name)
+    return _measured(target, target.name, expected)
 
 
 def dumped_with(tool: str) -> str:
@@ -127,34 +161,15 @@ def _properties(target: Target, facts: Facts) -> Properties | None:
 
 
 @contextmanager
-def _staged(content: Content) -> Iterator[Path]:
-    """The plain dump in a file, proven; it is gone again at exit. The target is untouched so far (F03)."""
-    file = content.work / "restore.dump"
-    try:
-        with content.open() as source:
-            try:
-                with open(file, "wb") as copy:
-                    shutil.copyfileobj(source, copy, _BLOCK)
-            except OSError as error:
-                raise SpoolError(
-                    f"the dump cannot be written to {content.work}: {error.strerror}; the target was not touched",
-                    "Free space there, or choose another work directory.",
-                ) from error
-        yield file
-    finally:
-        file.unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone(target: Target) -> Iterator[None]:
-    """Hold the server's lock on restores of this database; drop what a killed one has left."""
+def _alone(target: Target) -> Iterator[Target]:
+    """The target with the server's lock on restores of it; what a killed one has left is dropped."""
     number = int.from_bytes(hashlib.sha256(target.name.encode()).digest()[:8], signed=True)
     with target.access.session(target.maintenance) as session:
         if session.ask(f"SELECT pg_try_advisory_lock({number});") != "t":
-            raise RestoreRefused(f"another restore of {target.name!r} is running")
+            raise RestoreRefused(f"another restore of {target.name!r} is running", ANOTHER_RUNS)
         if target.beside:
             drop_leftovers(target)
-        yield
+        yield replace(target, lock=session)
 
 
 @contextmanager
@@ -178,47 +193,45 @@ def _roles(target: Target, facts: Facts, properties: Properties | None, options:
         yield
     except BaseException:
         for role in made:
-            with suppress(BackupError):  # the first error is the one to tell
-                target.sql(f"DROP ROLE {identifier(role)};")
+            target.undo(partial(Target.sql, text=f"DROP ROLE {identifier(role)};"))
         raise
 
 
-def _loader(target: Target, client: Installation, file: Path, options: RestoreOptions) -> Load:
-    """What loads the staged dump into a database: all of it, or an error."""
+def _loader(
+    target: Target, client: Installation, dump: Staged, options: RestoreOptions, part: TablePart | None
+) -> Load:
+    """What loads the staged dump into a database: all of it, or *part* of it, or an error."""
     access = target.access
-    with open(file, "rb") as dump:
-        custom = dump.read(5) == b"PGDMP"
-    if not custom:
-        check_script(file)
 
     def load(database: str) -> None:
-        if custom:
-            how = f"--jobs={max(1, options.jobs)}" if target.beside else "--single-transaction"
-            command = access.command(client.tool("pg_restore"), "--exit-on-error", how, str(file), database=database)
-        else:
-            arguments = ("--single-transaction", "--output=/dev/null", f"--file={file}")
-            command = access.psql(*arguments, database=database)
-        access.endpoint.server.run(replace(command, idle_timeout=None))
+        with listing(access.endpoint.server, part) as selecting:
+            if dump.is_custom:
+                how = f"--jobs={max(1, options.jobs)}" if target.beside else "--single-transaction"
+                arguments = ("--exit-on-error", how, *selecting, dump.path)
+                command = access.command(client.tool("pg_restore"), *arguments, database=database)
+            else:
+                arguments = ("--single-transaction", "--output=/dev/null", f"--file={dump.path}")
+                command = access.psql(*arguments, database=database)
+            access.endpoint.server.run(replace(command, idle_timeout=None))
 
     return load
 
 
 def _restore_beside(
-    target: Target, content: Content, properties: Properties | None, load: Load, options: RestoreOptions
+    target: Target, expected: Facts, properties: Properties | None, load: Load, options: RestoreOptions
 ) -> Facts:
     new = beside(target.name, "restore")
     try:
         target.sql(create(new, properties))
         hasten(target, new, options.jobs)
         load(new)
-        facts = _measured(target, new, content)
+        facts = _measured(target, new, expected)
         calm(target, new)
         notes: list[JsonValue] = [*adopt(target, new, properties)] if properties else []
         milestone("restore:before-swap")
         old = swap(target, new, overwrite=options.overwrite)
     except BaseException as error:
-        with suppress(BackupError):  # the first error is the one to tell; the next restore cleans up
-            drop(target, new)
+        target.undo(lambda again: drop(again, new))  # what stays for all that, the next restore drops
         if type(error) is SourceError:
             untouched = f"{target.name!r} was not touched."
             raise SourceError(error.message, f"{error.remedy} {untouched}".strip()) from error
@@ -226,15 +239,14 @@ def _restore_beside(
     milestone("restore:after-swap")
     if old is not None:
         try:
-            drop(target, old)
+            drop(target, old, was_live=True)
         except BackupError as error:
             notes.append(f"what was replaced is still there as {old}: {error.message}")
     return {**facts, "notes": notes}
 
 
-def _measured(target: Target, database: str, content: Content) -> Facts:
-    """Facts of what was restored; raises ``Corrupt`` where they are not those of the record."""
-    expected = content.artifact.facts
+def _measured(target: Target, database: str, expected: Facts) -> Facts:
+    """Facts of what was restored; raises ``Corrupt`` where they are not the *expected* ones of the record."""
     facts = measure(target.access, database, _counts(expected))
     wrong = [
         f"{name} has {found.get(name, 'no')} rows instead of {rows}"

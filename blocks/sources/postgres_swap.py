@@ -10,14 +10,14 @@ import hashlib
 import re
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from blocks.sources.postgres_client import Access, identifier, literal
+from blocks.sources.postgres_client import Access, Session, identifier, literal
 from blocks.sources.postgres_facts import OBJECTS, Properties
-from vault.errors import RestoreRefused, SourceError, SourceUnavailable
+from vault.errors import BackupError, RestoreRefused, SourceError, SourceUnavailable
 
 NAME_BYTES = 63
 _PREFIX_BYTES = 41  # of the 63 of a name: leaves room for what `beside` adds
@@ -26,7 +26,10 @@ _PRIVILEGES = ("CREATE", "CONNECT", "TEMPORARY")
 
 @dataclass(frozen=True)
 class Target:
-    """The database to restore to, as it stands, and the one from which it is administered."""
+    """The database to restore to, as it stands, and the one from which it is administered.
+
+    ``lock``: the session that holds the server's lock on restores of it, while one runs.
+    """
 
     access: Access
     name: str
@@ -34,6 +37,7 @@ class Target:
     state: Literal["absent", "empty", "full"]
     may_create: bool
     may_replace: bool
+    lock: Session | None = None
 
     @property
     def beside(self) -> bool:
@@ -43,6 +47,23 @@ class Target:
     def sql(self, text: str) -> str:
         """Run *text* outside of the target."""
         return self.access.execute(self.maintenance, text)
+
+    def check_alone(self) -> None:
+        """Raise where the lock is lost: with the line to the server, for instance."""
+        if self.lock is not None:
+            self.lock.ask("SELECT 1;")
+
+    def undo(self, step: Callable[[Target], object]) -> None:
+        """Do *step*, which undoes something; where it fails, once more by a new login, and then never mind.
+
+        A line that is cut takes along what the tools log in with. The error that leads here is the one to tell.
+        """
+        with suppress(BackupError):
+            try:
+                step(self)
+            except BackupError:
+                with self.access.endpoint.open() as access:
+                    step(replace(self, access=access))
 
     def names(self, what: str) -> list[str]:
         """The databases of which the SQL condition *what* holds."""
@@ -55,18 +76,34 @@ def beside(name: str, what: str) -> str:
     return f"{_family(name, what)}{secrets.token_hex(3)}"
 
 
-def drop(target: Target, name: str) -> None:
-    """Drop a database that is ours, whoever is connected to it."""
+def drop(target: Target, name: str, *, was_live: bool = False) -> None:
+    """Drop a database that is ours, whoever is connected to it; one that *was_live* not while it has subscriptions."""
+    if not was_live:
+        _unsubscribe(target, name)
     target.sql(f"{_terminate(name)}\nDROP DATABASE IF EXISTS {identifier(name)};")
+
+
+def _unsubscribe(target: Target, name: str) -> None:
+    """Drop subscriptions, which hold a database. Those of a copy must not drop the slot of the original."""
+    found = target.access.query(
+        target.maintenance,
+        "SELECT coalesce(json_agg(subname), '[]') FROM pg_subscription JOIN pg_database d ON d.oid = subdbid"
+        f" WHERE datname = {literal(name)};",
+    )
+    for subscription in map(identifier, found):
+        alter = f"ALTER SUBSCRIPTION {subscription}"
+        target.access.execute(
+            name, f"{alter} DISABLE; {alter} SET (slot_name = NONE); DROP SUBSCRIPTION {subscription};"
+        )
 
 
 def drop_leftovers(target: Target) -> None:
     """Databases that only a restore of ours can have left: we hold its lock, so it is dead."""
-    families = [_family(target.name, what) for what in ("restore", "old")]
-    ours = " OR ".join(f"strpos(datname, {literal(family)}) = 1" for family in families)
-    for name in target.names(ours):
-        if any(re.fullmatch(re.escape(family) + "[0-9a-f]{6}", name) for family in families):
-            drop(target, name)
+    for what in ("restore", "old"):
+        family = _family(target.name, what)
+        for name in target.names(f"strpos(datname, {literal(family)}) = 1"):
+            if re.fullmatch(re.escape(family) + "[0-9a-f]{6}", name):
+                drop(target, name, was_live=what == "old")
 
 
 def create(name: str, properties: Properties | None) -> str:
@@ -150,6 +187,7 @@ def swap(target: Target, new: str, *, overwrite: bool) -> str | None:
     Without *overwrite* that is empty, or nothing changes (law 8). Only what was renamed is sure to stay so: until
     then clients come back as soon as they are disconnected.
     """
+    target.check_alone()
     live = target.name
     rename = f"ALTER DATABASE {identifier(new)} RENAME TO {identifier(live)};"
     if target.state == "absent":

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+import blocks.destinations.base
 from blocks.destinations.base import Destination, Upload
 from tests.contract.source import CANARY
+from tests.vault.test_pace import Clock
 from vault.errors import AlreadyExists, ConfigError, NotFound
+from vault.pace import Pace
 from vault.spool import Segment
 from vault.store import Digest, StoredObject
 
@@ -35,6 +38,8 @@ class DestinationContract(ABC):
     below 5 MiB but as the last."""
     segment_size = 1_000_000
     """Bytes of a segment that is held as soon as it was appended."""
+    passes = 1
+    """How often a segment is read to be sent."""
 
     @pytest.fixture
     @abstractmethod
@@ -93,6 +98,23 @@ class DestinationContract(ABC):
         upload.commit()
         assert digest(get(destination, KEY)) == digest(data)
         assert self.lies_there(destination) == {KEY}
+
+    def test_each_byte_that_passes_counts_once_for_its_bandwidth(
+        self, destination: Destination, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock, data = Clock(), os.urandom(2 * self.segment_size + 1000)
+        rate = self.segment_size
+        pace = Pace(rate, clock, clock.sleep)
+        monkeypatch.setattr(blocks.destinations.base, "_pace_of", lambda *_: pace)
+        destination.bandwidth = rate
+        upload = destination.upload(KEY)
+        for segment in cut(data, self.segment_size, tmp_path):
+            upload.append(segment)
+        upload.commit()
+        sent = clock.now
+        assert get(destination, KEY) == data
+        assert 1.8 <= sent - Clock().now <= 2.2 * self.passes, f"{len(data)} bytes sent at {rate} a second"
+        assert 1.8 <= clock.now - sent <= 2.2, f"{len(data)} bytes read at {rate} a second"
 
     def test_abort_leaves_nothing_and_may_be_called_twice(self, destination: Destination) -> None:
         upload = destination.upload(KEY)

@@ -8,7 +8,7 @@ import os
 import select
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -246,7 +246,8 @@ def children() -> set[int]:
     """The processes that we have started and that still are."""
     found: set[int] = set()
     for thread in Path("/proc/self/task").iterdir():
-        found.update(int(pid) for pid in (thread / "children").read_text().split())
+        with suppress(FileNotFoundError):  # a thread that ends while we look has none
+            found.update(int(pid) for pid in (thread / "children").read_text().split())
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.peers.docker import docker, docker_engine
+from tests.peers.mariadb import mariadb_server
 from tests.peers.postgres import postgres_server
 
-__all__ = ["postgres_server"]
+__all__ = ["docker", "docker_engine", "mariadb_server", "postgres_server"]

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from prefect.blocks.core import Block
 
 from blocks.sources.base import Content, Dump, RestoreOptions
 from blocks.sources.directory import Directory
+from blocks.sources.tree_shell import ShellTree
 from tests.contract.source import BlockSuite, SourceContract, content_of, drain, take
 from tests.peers.child import as_nobody, in_child
 from tests.vault.test_archive import Member, archive, directory, hard_link, member, symlink
@@ -25,6 +27,14 @@ from vault.errors import Corrupt, IncompleteDump, RestoreRefused, SourceError, S
 
 KEEP = RestoreOptions()
 OVERWRITE = RestoreOptions(overwrite=True)
+
+
+@pytest.fixture(params=["python", "shell"], autouse=True)
+def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Everything holds for a tree that Python looks after, and for one that a shell does, as on another host."""
+    if request.param == "shell":
+        monkeypatch.setattr("blocks.sources.directory.tree_at", ShellTree)
+    return str(request.param)
 
 
 class TestDirectoryBlock(BlockSuite):
@@ -280,8 +290,9 @@ def read_while(dump: Dump, disturb: Callable[[], object]) -> None:
 def test_a_tar_that_is_killed_is_transient(busy: Path) -> None:
     def kill() -> None:
         for child in Path("/proc").glob("[0-9]*"):
-            if f"--directory={busy}".encode() in (child / "cmdline").read_bytes():
-                os.kill(int(child.name), signal.SIGKILL)
+            with suppress(OSError):  # others on this machine come and go
+                if f"--directory={busy}".encode() in (child / "cmdline").read_bytes():
+                    os.kill(int(child.name), signal.SIGKILL)
 
     with pytest.raises(SourceUnavailable, match="SIGKILL"), Directory(path=busy).dump() as dump:
         read_while(dump, kill)
@@ -375,7 +386,7 @@ def test_a_device_fails_the_backup_for_no_restore_would_take_it() -> None:
 @pytest.mark.parametrize("one_file_system", [True, False])
 def test_file_systems_mounted_below_are_read_unless_one_is_enough(one_file_system: bool) -> None:
     """``/dev/shm`` is a file system of its own on every Linux."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="backups-test-") as mounted:
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="~") as mounted:
         name = Path(mounted).name
         Path(mounted, "file").touch()
         exclude = ["/[!s]*", "/s[!h]*", f"/shm/[!{name[0]}]*"]
@@ -552,7 +563,7 @@ def test_a_target_that_fills_up_meanwhile_is_not_replaced(
             target.mkdir()
             (target / "theirs").write_text("x")
 
-    monkeypatch.setattr("blocks.sources.directory.milestone", somebody_writes)
+    monkeypatch.setattr("blocks.sources.tar.milestone", somebody_writes)
     with pytest.raises(RestoreRefused, match="not empty any more"):
         Directory(path=target).restore(content, KEEP)
     assert (target / "theirs").read_text() == "x"
@@ -576,7 +587,7 @@ def test_a_restore_that_is_killed_leaves_the_target_whole_and_the_next_one_clean
             os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr("blocks.sources.directory.milestone", die)
+        patch.setattr("blocks.sources.tar.milestone", die)
         for _ in range(2):
             assert in_child(lambda: target.restore(content, OVERWRITE))[1] == -signal.SIGKILL
             found = {path.name for path in target.path.iterdir()} if target.path.exists() else set()
@@ -584,6 +595,46 @@ def test_a_restore_that_is_killed_leaves_the_target_whole_and_the_next_one_clean
     target.restore(content, OVERWRITE)
     assert [path.name for path in target.path.iterdir()] == ["new"]
     assert left_beside(target.path) == []
+
+
+@pytest.fixture
+def no_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host where no tool can exchange two names at once."""
+    place = tmp_path / "bin"
+    place.mkdir()
+    for name in ("perl", "python3"):
+        (place / name).write_text("#!/bin/sh\nexit 1\n")
+        (place / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+
+
+@pytest.mark.fault("K12")
+@pytest.mark.usefixtures("no_exchange")
+@pytest.mark.parametrize("by", ["shell"], indirect=True)
+def test_where_two_names_cannot_be_exchanged_it_takes_two_steps(content: Content, tmp_path: Path) -> None:
+    target = Directory(path=tmp_path / "target")
+    target.path.mkdir()
+    (target.path / "old").write_text("old")
+    target.restore(content, OVERWRITE)
+    assert [path.name for path in target.path.iterdir()] == ["new"]
+    assert left_beside(target.path) == []
+
+
+@pytest.mark.fault("K12")
+@pytest.mark.usefixtures("no_exchange")
+@pytest.mark.parametrize("by", ["shell"], indirect=True)
+def test_what_was_put_aside_by_one_that_died_between_two_steps_is_put_back(content: Content, tmp_path: Path) -> None:
+    target = Directory(path=tmp_path / "target")
+    for name in ("target", "target-2"):  # the other one is not its business
+        held = tmp_path / f".target.restore-{name[-1] * 10}"
+        (held / "tree.spare").mkdir(parents=True)
+        (held / "tree.spare" / name).touch()
+        (held / "owner").write_text("1 1 another-boot space 0\n")
+        (held / "target").write_text(f"{tmp_path / name}\n")
+    with pytest.raises(RestoreRefused, match="not empty any more"):
+        target.restore(content, KEEP)
+    assert [path.name for path in target.path.iterdir()] == ["target"]
+    assert not (tmp_path / "target-2").exists()
 
 
 @pytest.mark.fault("X02")
@@ -598,7 +649,7 @@ def test_the_next_restore_does_not_clean_up_after_one_that_runs(
             inner.append(name)
             target.restore(content, OVERWRITE)
 
-    monkeypatch.setattr("blocks.sources.directory.milestone", restore_again)
+    monkeypatch.setattr("blocks.sources.tar.milestone", restore_again)
     target.restore(content, OVERWRITE)
     assert [path.name for path in target.path.iterdir()] == ["new"]
     assert left_beside(target.path) == []

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.sources import Directory, PostgresDatabase, SqliteDatabase, source_from, target_for
+from blocks.sources import Directory, MySQLDatabase, PostgresDatabase, SqliteDatabase, source_from, target_for
+from cli.adhoc import source_name
 from tests.peers.child import as_nobody
 from vault.errors import ConfigError
 
@@ -23,7 +24,22 @@ def test_a_source_is_what_lies_at_its_path(tmp_path: Path) -> None:
     assert source_from(str(tmp_path / "shop.db")) == SqliteDatabase(path=tmp_path / "shop.db")
     assert source_from(str(tmp_path / "new.db")) == SqliteDatabase(path=tmp_path / "new.db")
     assert source_from("sqlite:///srv/shop.db") == SqliteDatabase(path=Path("/srv/shop.db"))
+    assert source_from("mysql://jo@db/shop") == MySQLDatabase(host="db", username="jo", database="shop")
+    assert source_from("mariadb://jo@db/shop") == MySQLDatabase(host="db", username="jo", database="shop")
     assert source_from("postgresql://jo@db/shop") == PostgresDatabase(host="db", username="jo", database="shop")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("mysql://jo@db/Shop%20One?socket=/run/mysqld/mysqld.sock", "app-shop-20one"),
+        ("postgresql:///shop?host=/run/postgresql", "app-shop"),
+        ("mysql:///app", "app-db"),
+        ("sqlite:///srv/orders.sqlite", "app-orders"),
+    ],
+)
+def test_a_source_is_named_by_its_database(text: str, name: str) -> None:
+    assert source_name("app", source_from(text)) == name
 
 
 @pytest.mark.parametrize("text", ["nosuch", "file/below"])
@@ -78,13 +94,13 @@ def test_a_path_that_begins_as_a_scheme_does_is_a_path(text: str) -> None:
     ],
 )
 def test_a_target_of_the_wrong_kind_is_quoted_without_its_password(text: str, shown: str) -> None:
-    for kind, below in (("directory", None), ("sqlite", "db"), ("postgres", "db")):
+    for kind, below in (("directory", None), ("sqlite", "db"), ("postgres", "db"), ("mysql", None)):
         with pytest.raises(ConfigError) as caught:
             target_for(kind, text, below)
         assert shown in caught.value.message.split()[:1] + caught.value.message.split()[-1:]
         assert "SECRET" not in repr(caught.value)
     with pytest.raises(ConfigError) as caught:
-        source_from("mysql" + text[text.index(":") :])
+        source_from("other" + text[text.index(":") :])
     assert "SECRET" not in repr(caught.value)
 
 

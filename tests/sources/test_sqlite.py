@@ -56,6 +56,8 @@ def shop(tmp_path: Path) -> Path:
     """A database of some 3 MB."""
     path = tmp_path / "shop.db"
     run(path, "CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT); CREATE INDEX by_item ON orders (item)")
+    run(path, "CREATE TABLE carts (what TEXT); INSERT INTO carts VALUES ('{\"sku\": 7}')")
+    run(path, "CREATE INDEX by_sku ON carts (json_extract(what, '$.sku'))")
     with closing(sqlite3.connect(path)) as db, db:
         db.executemany("INSERT INTO orders (item) VALUES (?)", ((f"item {n}" * 10,) for n in range(15_000)))
     return path
