@@ -2,19 +2,37 @@
 
 from blocks.app import App
 from blocks.destinations import B2Destination, GoogleDriveDestination, LocalDestination, SftpDestination
+from blocks.mailer import Mailer
+from blocks.ping import Ping
 from blocks.servers import LocalServer
 from blocks.signing_key import SigningKey
-from blocks.sources import Directory, PostgresDatabase, SqliteDatabase
+from blocks.sources import (
+    Directory,
+    DockerVolume,
+    MySQLDatabase,
+    PostgresDatabase,
+    RedisDatabase,
+    RedisFile,
+    SqliteDatabase,
+)
+from blocks.ssh_server import SshServer
 
 __all__ = [
     "App",
     "B2Destination",
     "Directory",
+    "DockerVolume",
     "GoogleDriveDestination",
     "LocalDestination",
     "LocalServer",
+    "Mailer",
+    "MySQLDatabase",
+    "Ping",
     "PostgresDatabase",
+    "RedisDatabase",
+    "RedisFile",
     "SftpDestination",
     "SigningKey",
     "SqliteDatabase",
+    "SshServer",
 ]

@@ -53,6 +53,8 @@ class B2Destination(Destination):
         parallel_parts: How many parts are sent at once.
         object_lock_days: For how many days nobody can delete what is written.
         ca_file: The certificate of the authority that signed the endpoint's.
+        max_runs: How many runs may upload there at once; 0: no limit.
+        bandwidth: Bytes a second that a run sends there and reads from there; 0: no limit.
 
     Example:
         Load a B2 destination:
@@ -198,13 +200,13 @@ class B2Destination(Destination):
         self.prepare()
         super().check()
 
-    def upload(self, key: str, resume: str | None = None) -> Upload:
+    def _begin(self, key: str, resume: str | None) -> Upload:
         """Begin *key*, or go on with *resume*; ``NotFound`` when nothing is left of that."""
         check_key(key)
         return B2Upload(self._place, key) if resume is None else B2Upload.resume(self._place, key, resume)
 
     @contextmanager
-    def open(self, key: str, offset: int = 0) -> Iterator[BinaryIO]:
+    def _read(self, key: str, offset: int) -> Iterator[BinaryIO]:
         """The bytes of *key* from *offset* on."""
         check_key(key)
         with io.BufferedReader(Reader(self._place, key, offset), _BUFFER) as reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from dataclasses import dataclass
 from threading import RLock
 from typing import Any
@@ -100,15 +101,25 @@ class Parts:
             raise DestinationError(f"{self._what}: part {self.whole + 1} was not sent, and later ones were")
         return [self._held[number] for number in range(1, self.whole + 1)]
 
-    def complete(self, **condition: str) -> None:
-        """Make them the object. Raises ``NotFound`` where the upload is gone, as it is when that was done before."""
+    def complete(self, **condition: str) -> dict[str, Any]:
+        """Make them the object, and give the store's answer.
+
+        Raises ``NotFound`` where the upload is gone, as it is when that was done before.
+        """
         parts = [
             {"PartNumber": number, "ETag": f'"{part.etag}"'} for number, part in enumerate(self.in_order(), start=1)
         ]
         with translated(self._what):
-            self._bucket.client.complete_multipart_upload(
+            answer: dict[str, Any] = self._bucket.client.complete_multipart_upload(
                 **self._address, UploadId=self.id, MultipartUpload={"Parts": parts}, **condition
             )
+        return answer
+
+    @property
+    def etag(self) -> str:
+        """That of the object, where the store makes it of the parts' MD5s."""
+        digests = [bytes.fromhex(part.md5) for part in self.in_order()]
+        return f"{hashlib.md5(b''.join(digests), usedforsecurity=False).hexdigest()}-{len(digests)}"
 
     def drop(self) -> None:
         """Have the store delete them. Idempotent."""

@@ -7,6 +7,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from threading import RLock
 from typing import Any
 
@@ -162,7 +163,7 @@ class B2Upload(Upload):
         if self._tail:
             self._send_tail()
         try:
-            self._unless_there(self._parts.complete)
+            answer = self._unless_there(self._parts.complete)
         except NotFound as error:  # the try before may have done it, and its answer was lost (T03)
             found = self._bucket.find(self._key)
             if found is None:
@@ -171,21 +172,23 @@ class B2Upload(Upload):
                     "Back up again. If it takes days, look at the bucket's rule for unfinished uploads.",
                 ) from error
             return found
-        return self._bucket.head(self._key)
+        return self._told(answer, self._parts.etag)
 
     def _put(self) -> Found:
         data = bytes(self._tail)
-        md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+        md5 = hashlib.md5(data, usedforsecurity=False)
+        header = base64.b64encode(md5.digest()).decode()
 
-        def put(**condition: str) -> None:
+        def put(**condition: str) -> dict[str, Any]:
             with translated(self._what):
-                self._bucket.client.put_object(
-                    **self._bucket.address(self._key), Body=data, ContentMD5=md5, **self._properties(), **condition
+                answer: dict[str, Any] = self._bucket.client.put_object(
+                    **self._bucket.address(self._key), Body=data, ContentMD5=header, **self._properties(), **condition
                 )
+            return answer
 
         for tries_left in reversed(range(_PUTS)):
             try:
-                self._unless_there(put)
+                answer = self._unless_there(put)
                 break
             except DestinationUnavailable:
                 found = self._bucket.find(self._key)  # the answer may be lost, and not the object (T03)
@@ -193,17 +196,30 @@ class B2Upload(Upload):
                     return found
                 if not tries_left:
                     raise
-        return self._bucket.head(self._key)
+        return self._told(answer, md5.hexdigest())
 
-    def _unless_there(self, make: Callable[..., None]) -> None:
+    def _told(self, answer: dict[str, Any], etag: str) -> Found:
+        """The object, as the *answer* to what made it says: where its *etag* proves the bytes, nobody needs to ask.
+
+        Some stores compute the ETag for each question, by reading all of the object.
+        """
+        date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+        if not self._bucket.preset.etag_is_md5 or answer.get("ETag", "").strip('"') != etag:
+            return self._bucket.head(self._key)
+        try:
+            stored = StoredObject(self._key, self._end, parsedate_to_datetime(date).astimezone(UTC))
+        except ValueError:  # no date, or none that can be read
+            return self._bucket.head(self._key)
+        return Found(stored, etag, self._nonce, encrypted_by_kms=False, kept_until=None, on_hold=False)
+
+    def _unless_there(self, make: Callable[..., dict[str, Any]]) -> dict[str, Any]:
         """*make* the object on the condition that none is there, where the store knows such a condition."""
         if self._bucket.preset.conditional:
             try:
-                make(IfNoneMatch="*")
-                return
+                return make(IfNoneMatch="*")
             except NotSupported:
                 pass
-        make()
+        return make()
 
     def _must_equal(self, found: Found) -> None:
         """Pass when *found*, which is not ours, has the bytes that were sent; else ``AlreadyExists``."""

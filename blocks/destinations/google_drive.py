@@ -53,6 +53,8 @@ class GoogleDriveDestination(Destination):
         client_secret: The OAuth client's secret.
         refresh_token: What that client was authorised with.
         scope: What the account may see.
+        max_runs: How many runs may upload there at once; 0: no limit.
+        bandwidth: Bytes a second that a run sends there and reads from there; 0: no limit.
 
     Example:
         Load a Google Drive destination:
@@ -148,7 +150,7 @@ class GoogleDriveDestination(Destination):
         found = tree.check_root()
         tree.drive = self.shared_drive = found.get("driveId", "")
 
-    def upload(self, key: str, resume: str | None = None) -> Upload:
+    def _begin(self, key: str, resume: str | None) -> Upload:
         """Begin *key*, or go on with *resume*; ``NotFound`` when Google has nothing left of that."""
         check_key(key)
         tree = self._prepared()
@@ -157,7 +159,7 @@ class GoogleDriveDestination(Destination):
         return DriveUpload.begin(tree, key)
 
     @contextmanager
-    def open(self, key: str, offset: int = 0) -> Iterator[BinaryIO]:
+    def _read(self, key: str, offset: int) -> Iterator[BinaryIO]:
         """The bytes of *key* from *offset* on."""
         check_key(key)
         tree, what = self._prepared(), f"{key} at {self.location}"

@@ -206,7 +206,7 @@ class _Bytes:
     def rest(self, begin: int) -> bytes:
         """What waits for the next segment; nothing where a failure leaves more than that: then it is sent again."""
         if self.end - begin < QUANTUM:
-            return b"".join(self.part(begin, self.end - begin))
+            return b"".join(map(bytes, self.part(begin, self.end - begin)))  # each one lies where the next one will
         return self.tail[begin - self.begin :]
 
 

@@ -78,6 +78,8 @@ class LocalDestination(Destination):
     Attributes:
         root: The directory, as an absolute path.
         marker: The id of its marker file; empty until the directory was prepared.
+        max_runs: How many runs may upload there at once; 0: no limit.
+        bandwidth: Bytes a second that a run sends there and reads from there; 0: no limit.
 
     Example:
         Load a local destination:
@@ -187,7 +189,7 @@ class LocalDestination(Destination):
         with translated(self.location), self._root() as root, ignored(errno.ENOTEMPTY, errno.ENOENT):
             os.rmdir("probe", dir_fd=root.fd)
 
-    def upload(self, key: str, resume: str | None = None) -> Upload:
+    def _begin(self, key: str, resume: str | None) -> Upload:
         """Begin *key*, or go on with *resume*; ``NotFound`` when nothing is left of that."""
         app, name = check_key(key).split("/")
         what = f"{key} at {self.location}"
@@ -206,7 +208,7 @@ class LocalDestination(Destination):
             return LocalUpload(what, key, directory, resume, None)
 
     @contextmanager
-    def open(self, key: str, offset: int = 0) -> Iterator[BinaryIO]:
+    def _read(self, key: str, offset: int) -> Iterator[BinaryIO]:
         """The bytes of *key* from *offset* on; the first reader after ``commit`` reads the disk, not the cache."""
         app, name = check_key(key).split("/")
         what = f"{key} at {self.location}"

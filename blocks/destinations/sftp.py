@@ -18,26 +18,38 @@ from datetime import datetime
 from functools import partial
 from typing import BinaryIO, ClassVar
 
-from pydantic import Field, HttpUrl, PrivateAttr, SecretStr, field_validator
+from pydantic import Field, HttpUrl, PrivateAttr, field_validator
 
 from blocks.destinations import sftp_messages as ask
 from blocks.destinations.base import Destination, Upload
 from blocks.destinations.places import GRACE, MARKER, finished_name
 from blocks.destinations.probe import step
 from blocks.destinations.sftp_client import SftpClient
-from blocks.destinations.sftp_connection import Connection, Login, Pool, read_host_key
+from blocks.destinations.sftp_connection import Connection, Pool
 from blocks.destinations.sftp_errors import translated
 from blocks.destinations.sftp_files import SftpReader, open_regular, regular, room, server_time, stored_object
-from blocks.destinations.sftp_keys import fingerprint, host_key_line, private_key_text
 from blocks.destinations.sftp_messages import SftpStatus
 from blocks.destinations.sftp_root import Root
 from blocks.destinations.sftp_upload import SftpUpload, Target
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
+from blocks.ssh.fields import (
+    NO_SECRET,
+    Agent,
+    ConnectTimeout,
+    HostKey,
+    HostName,
+    Passphrase,
+    Password,
+    Port,
+    PrivateKey,
+    UserName,
+)
+from blocks.ssh.keys import fingerprint
+from blocks.ssh.login import Login, read_host_key
 from vault.errors import AccessDenied, DestinationError, NotFound, printable
 from vault.store import Digest, StoredObject, check_key, check_prefix, is_key
 
 _log = logging.getLogger(__name__)
-_NO_SECRET = SecretStr("")
 # Both read standard input, so that no path is an argument. What they print is exactly this.
 _DIGEST = "openssl dgst -sha256 -r < {0} || sha256sum < {0}"
 _DIGEST_SAYS = re.compile(rb"([0-9a-f]{64})(?: \*stdin|  -)\n")
@@ -60,6 +72,8 @@ class SftpDestination(Destination):
         marker: The id of the root's marker file; empty until the directory was prepared.
         connect_timeout: How long to wait for the server.
         idle_timeout: How long to wait for an answer.
+        max_runs: How many runs may upload there at once; 0: no limit.
+        bandwidth: Bytes a second that a run sends there and reads from there; 0: no limit.
 
     Example:
         Load an SFTP destination:
@@ -75,28 +89,21 @@ class SftpDestination(Destination):
     _documentation_url: ClassVar[HttpUrl | None] = DOCUMENTATION_URL
     _logo_url: ClassVar[HttpUrl | None] = LOGO_URL
 
-    host: str = Field(
-        description="The server's name or address.", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+)$"
-    )
-    port: int = Field(default=22, ge=1, le=65535, description="The port of its SSH server.")
-    user: str = Field(description="The account on the server.", pattern=r"^[^\s\x00-\x1f\x7f]+$")
+    host: HostName
+    port: Port = 22
+    user: UserName
     root: str = Field(description="The directory for backups: an absolute path on the server, such as /backups.")
-    host_key: str = Field(
-        default="",
-        description="The server's public host key, such as 'ssh-ed25519 AAAA…': without it, the test says what it is.",
-    )
-    private_key: SecretStr = Field(
-        default=_NO_SECRET, description="A private key of type Ed25519, ECDSA or RSA that the account accepts."
-    )
-    passphrase: SecretStr = Field(default=_NO_SECRET, description="What opens the private key, if it is encrypted.")
-    password: SecretStr = Field(default=_NO_SECRET, description="The account's password, if it takes no key.")
-    agent: bool = Field(default=False, description="Log in with the keys of the worker's SSH agent.")
+    host_key: HostKey = ""
+    private_key: PrivateKey = NO_SECRET
+    passphrase: Passphrase = NO_SECRET
+    password: Password = NO_SECRET
+    agent: Agent = False
     marker: str = Field(
         default="",
         pattern=r"^([0-9a-f]{32})?$",
         description="The id in the directory's marker file, by which another disk is told apart; filled in by itself.",
     )
-    connect_timeout: float = Field(default=30.0, gt=0, le=600, description="Seconds to wait for the server.")
+    connect_timeout: ConnectTimeout = 30.0
     idle_timeout: float = Field(
         default=60.0,
         gt=0,
@@ -117,24 +124,15 @@ class SftpDestination(Destination):
             raise ValueError("must be an absolute path below /, without '..'")
         return root
 
-    @field_validator("host_key")
-    @classmethod
-    def _is_host_key(cls, text: str) -> str:
-        return host_key_line(text) if text.strip() else ""
-
-    @field_validator("private_key")
-    @classmethod
-    def _has_its_lines(cls, key: SecretStr) -> SecretStr:
-        text = key.get_secret_value()
-        return SecretStr(private_key_text(text)) if text.strip() else _NO_SECRET
-
     def block_initialization(self) -> None:
         """Nothing is connected yet."""
-        self._pool = Pool(
-            Login(
-                *(self.host, self.port, self.user, self.host_key, self.private_key, self.passphrase),
-                *(self.password, self.agent, self.connect_timeout, self.idle_timeout),
-            )
+        self._pool = Pool(self._login)
+
+    @property
+    def _login(self) -> Login:
+        return Login(
+            *(self.host, self.port, self.user, self.host_key, self.private_key, self.passphrase),
+            *(self.password, self.agent, self.connect_timeout, self.idle_timeout),
         )
 
     @property
@@ -147,7 +145,7 @@ class SftpDestination(Destination):
     def shown_host_key(self) -> tuple[str, str]:
         """The host key that the server shows now, and its fingerprint, for a person to compare; nobody logs in."""
         with translated(self.location):
-            line = read_host_key(self.host, self.port, self.connect_timeout)
+            line = read_host_key(self._login)
         return line, fingerprint(line)
 
     def prepare(self, adopt: bool = False) -> None:
@@ -174,7 +172,7 @@ class SftpDestination(Destination):
         with self._session(self.location) as sftp:
             sftp.all(ask.remove_directory(self._root.directory("probe")))
 
-    def upload(self, key: str, resume: str | None = None) -> Upload:
+    def _begin(self, key: str, resume: str | None) -> Upload:
         """Begin *key*, or go on with *resume*; ``NotFound`` when nothing is left of that."""
         app, _ = check_key(key).split("/")
         target = Target(self._what(key), key, self._root.directory(app))
@@ -192,7 +190,7 @@ class SftpDestination(Destination):
             raise
 
     @contextmanager
-    def open(self, key: str, offset: int = 0) -> Iterator[BinaryIO]:
+    def _read(self, key: str, offset: int) -> Iterator[BinaryIO]:
         """The bytes of *key* from *offset* on."""
         what = self._what(check_key(key))
         with self._connected(what) as connection:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from blocks.destinations import sftp_messages as ask
 from blocks.destinations.sftp_messages import Attributes, Fields, Garbled, Request, SftpStatus
-from blocks.destinations.sftp_socket import PatientSocket
+from blocks.ssh.wire import Wire, gather
 
 T = TypeVar("T")
 
@@ -31,6 +31,8 @@ _DIRECTORY_READS = 8  # in flight
 class Channel(Protocol):
     """What we need of ``paramiko.Channel``."""
 
+    @property
+    def in_buffer(self) -> Sized: ...
     def send(self, data: bytes) -> int: ...
     def recv(self, size: int) -> bytes: ...
 
@@ -46,7 +48,7 @@ class Pending(Generic[T]):
 class SftpClient:
     """A session on *channel*. One thread at a time. Each whole answer has *patience* seconds to come."""
 
-    def __init__(self, channel: Channel, wire: PatientSocket, patience: float) -> None:
+    def __init__(self, channel: Channel, wire: Wire, patience: float) -> None:
         self._channel, self._wire, self._patience = channel, wire, patience
         self._received = memoryview(b"")
         self._number = 0
@@ -138,6 +140,8 @@ class SftpClient:
         if len(taken) == size:
             return taken
         pieces, missing = [taken], size - len(taken)
+        if missing > _SAFE:
+            gather(self._channel.in_buffer)
         while missing:
             # All that has come: paramiko would move what is left of it with each piece that is taken.
             received = memoryview(self._channel.recv(4 * WINDOW))
@@ -214,16 +218,6 @@ class SftpClient:
             self.drain([*waiting, self.send(ask.close(handle))])
             if status.code != ask.END:
                 raise
-
-    def content(self, path: str, limit: int) -> bytes:
-        """The first *limit* bytes of a small file."""
-        handle = self.do(ask.open_file(path, ask.FOR_READING))
-        data, _ = self.all(ask.read(handle, 0, limit), ask.close(handle))
-        if isinstance(data, SftpStatus):
-            if data.code == ask.END:
-                return b""
-            raise data
-        return bytes(data)
 
     def size_of(self, handle: bytes) -> int:
         """How many bytes an open file has, where the server does not say: found by reading single bytes (T19)."""

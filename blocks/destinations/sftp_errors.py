@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import paramiko
-
 from blocks.destinations import sftp_messages as sftp
 from blocks.destinations.sftp_messages import Garbled, SftpStatus, Space
+from blocks.ssh.errors import PROBLEMS, Refusal, Trouble, reason, trouble
 from vault.errors import (
     AccessDenied,
     BackupError,
@@ -25,20 +21,18 @@ _Kind = tuple[type[DestinationError], str]
 
 _FULL = (NoSpace, "Free space there, keep fewer backups, or raise the quota.")
 _DENIED = (AccessDenied, "Give the account the right to write there, on a file system that is mounted for writing.")
-_AWAY = (DestinationUnavailable, "Look at the server and the network to it; this is tried again.")
-_BUSY = (
-    DestinationUnavailable,
-    "The server takes no more sessions now (see MaxSessions of sshd); this is tried again.",
-)
-_LOGIN = (AccessDenied, "Give the server the public key (ssh-copy-id), or correct the user, the key or the password.")
-_ALGORITHMS = (DestinationError, "Nothing older than AES and SHA-2 is taken: bring the server's SSH up to date.")
+_AWAY = (DestinationUnavailable, Trouble.AWAY.value)
 _CHATTY = (DestinationError, "Nothing may be printed for this account: look at the shell's start-up files there.")
-_FORGED = (DestinationError, "Find out what stands between this machine and the server.")
 _UNNAMED = (
     DestinationError,
     "The server gives no reason. Look there: a full quota, a limit on the size of files, a bad disk?",
 )
 
+_KINDS: dict[Trouble, type[DestinationError]] = {
+    Trouble.AWAY: DestinationUnavailable,
+    Trouble.BUSY: DestinationUnavailable,
+    Trouble.LOGIN: AccessDenied,
+}
 _STATUS: dict[int, _Kind] = {
     sftp.PERMISSION_DENIED: _DENIED,
     sftp.WRITE_PROTECTED: _DENIED,
@@ -51,18 +45,6 @@ _STATUS: dict[int, _Kind] = {
 _WORDS: tuple[tuple[str, _Kind], ...] = (  # servers other than OpenSSH say what it was
     *((word, _FULL) for word in ("no space", "quota", "disk full", "file too large")),
     *((word, _DENIED) for word in ("read-only", "permission denied", "not permitted")),
-)
-_PASSING = (  # what paramiko says when it was the network or a busy server, and may be gone next time
-    *("Error reading SSH protocol banner", "No existing session", "SSH session not active", "Channel closed"),
-    *("Server connection dropped", "Key-exchange timed out", "Negotiation failed", "Timeout opening channel"),
-    *("Authentication timeout", "Authentication failed: transport shut down"),
-)
-_NETWORK = frozenset(
-    {
-        *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT, errno.ENOTCONN),
-        *(errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ENETRESET, errno.ESHUTDOWN),
-        *(errno.EADDRNOTAVAIL, errno.EBADF, None),  # paramiko: "Socket is closed"
-    }
 )
 
 
@@ -84,9 +66,11 @@ def translated(
         raise kind(f"{what}: {_said(status)}", remedy) from status
     except Garbled as error:
         raise _CHATTY[0](f"{what}: the answer is not SFTP: {printable(str(error))}", _CHATTY[1]) from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        kind, remedy = _trouble(error)
-        raise kind(f"{what}: {_reason(error)}", remedy) from error
+    except Refusal as error:
+        raise AccessDenied(f"{what}: {error}", error.remedy) from error
+    except PROBLEMS as error:
+        found = trouble(error)
+        raise _KINDS.get(found, DestinationError)(f"{what}: {reason(error)}", found.value) from error
 
 
 def _meaning(status: SftpStatus, missing: type[DestinationError], room: Callable[[], Space | None] | None) -> _Kind:
@@ -117,29 +101,3 @@ def _said(status: SftpStatus) -> str:
     name = names.get(status.code, f"status {status.code}")
     text = printable(status.text)[:200]
     return name if not text or text.lower() == name else f"{name}: {text}"
-
-
-def _trouble(error: Exception) -> _Kind:
-    if isinstance(error, paramiko.AuthenticationException):
-        return _AWAY if str(error).startswith(_PASSING) else _LOGIN
-    if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
-        return _ALGORITHMS
-    if isinstance(error, paramiko.ChannelException):
-        return _BUSY
-    if isinstance(error, paramiko.ssh_exception.MessageOrderError):
-        return _FORGED
-    if isinstance(error, paramiko.SSHException):
-        return _AWAY if str(error).startswith(_PASSING) else (DestinationError, "")
-    if isinstance(error, EOFError | TimeoutError | socket.gaierror):
-        return _AWAY
-    return _AWAY if isinstance(error, OSError) and error.errno in _NETWORK else (DestinationError, "")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, EOFError):
-        return "the connection was lost"
-    if isinstance(error, socket.gaierror):
-        return f"the host name cannot be resolved: {error.strerror}"
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.strerror or os.strerror(error.errno)
-    return printable(str(error))[:300] or type(error).__name__

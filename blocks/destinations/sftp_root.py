@@ -106,12 +106,13 @@ class Root:
         try:
             sftp.do(ask.make_directory(self.path, 0o700))
         except SftpStatus as status:
-            if status.code != ask.NO_SUCH_FILE:
+            if status.code == ask.NO_SUCH_FILE:
+                raise DestinationError(
+                    f"{self.location} cannot be made: its parent directory is missing",
+                    "If a disk should be mounted there, mount it; else make the parent.",
+                ) from status
+            if look(sftp, self.path) is None:  # else somebody else made it in this moment
                 raise
-            raise DestinationError(
-                f"{self.location} cannot be made: its parent directory is missing",
-                "If a disk should be mounted there, mount it; else make the parent.",
-            ) from status
         parent = self.path.rpartition("/")[0]
         flush_directory(sftp, parent or "/")
 

@@ -81,11 +81,11 @@ class FaultyDestination(Destination):
         self._faults.call("check")
         super().check()
 
-    def upload(self, key: str, resume: str | None = None) -> Upload:
+    def _begin(self, key: str, resume: str | None) -> Upload:
         self._faults.call("upload", key)
         return _FaultyUpload(self._inner.upload(key, resume), key, self._faults)
 
-    def open(self, key: str, offset: int = 0) -> AbstractContextManager[BinaryIO]:
+    def _read(self, key: str, offset: int) -> AbstractContextManager[BinaryIO]:
         self._faults.call("open", key)
         return self._inner.open(key, offset)
 

@@ -13,7 +13,8 @@ from blocks import App
 from blocks.destinations.b2 import B2Destination
 from blocks.signing_key import keyring
 from flows.backup import backup
-from tasks.restore import RestoreRequest, restore_backup
+from tasks.resolve import RestoreRequest
+from tasks.restore import restore_backup
 from tests.contract.destination import get
 from tests.destinations.b2 import PART, Place
 from tests.flows.conftest import Sample, sample
@@ -96,7 +97,9 @@ def test_an_artifact_that_is_not_what_it_was_is_not_restored(
 
 
 @pytest.mark.fault("D16")
-def test_retention_where_a_lock_keeps_the_old_ones_warns_and_the_run_succeeds(sample: Sample, locked: Place) -> None:
+def test_retention_where_a_lock_keeps_the_old_ones_says_until_when_and_the_run_succeeds(
+    sample: Sample, locked: Place
+) -> None:
     destination = locked.destination(object_lock_days=1)
     to_bucket(sample, destination)
     app = App.load(sample.name)
@@ -105,7 +108,10 @@ def test_retention_where_a_lock_keeps_the_old_ones_warns_and_the_run_succeeds(sa
     app.save(sample.name, overwrite=True)
     backup(app=sample.name, type="files")
     result = backup(app=sample.name, type="files")
-    assert any("kept by its object lock until" in warning for warning in result.warnings)
+    assert result.warnings == ()
+    newest_one, old = sample.retention()
+    assert (newest_one["stays"], old["stays"]) == (True, True)
+    assert "kept by its object lock until" in str(old["why"])
     assert len(Catalog(destination, sample.name, keyring().trust).history().records) == 2
 
 

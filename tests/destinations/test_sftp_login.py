@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from blocks.destinations.sftp import SftpDestination
-from blocks.destinations.sftp_keys import fingerprint, host_key_line, private_key_text
+from blocks.ssh.keys import fingerprint, host_key_line, private_key_text
 from tests.contract.destination import KEY, get, keys, put
 from tests.contract.source import CANARY
 from tests.destinations.test_sftp import on

@@ -15,7 +15,7 @@ from tests.contract.destination import KEY, cut, digest, get, keys, put
 from tests.destinations.test_sftp import at, lies_in, on
 from tests.peers.postgres import free_port
 from tests.peers.proxy import Proxy, proxy
-from tests.peers.sshd import SshServer
+from tests.peers.sshd import SshServer, running_sshd
 from vault.errors import DestinationUnavailable
 from vault.spool import Segment
 
@@ -199,6 +199,17 @@ def test_a_connection_that_died_while_nobody_used_it_is_replaced(destination: Sf
     put(destination, KEY, b"x")
     wire.cut()
     assert get(destination, KEY) == b"x"
+
+
+def test_keys_that_are_exchanged_anew_under_way_disturb_nothing(tmp_path: Path) -> None:
+    """Both sides want new keys now and then: paramiko after 512 MB, servers as they are told."""
+    with running_sshd("shell", "RekeyLimit 1M") as server:
+        destination = on(server, tmp_path)
+        destination.prepare()
+        data = os.urandom(24 * MIB)
+        put(destination, KEY, data, pieces=2)
+        assert digest(get(destination, KEY)) == digest(data)
+        assert server.log().count("rekey") > 10
 
 
 # -- slow
