@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from flows.report import BackupFailed, BackupResult, announce, outcome, publish, showing
-from flows.transfer import NoDestinationLeft, carry, error_of, wait_all
+from flows.last_good import saying_what_is_left
+from flows.pings import Pings
+from flows.reading import read_all
+from flows.report import BackupFailed, BackupResult, announce, best_effort, error_text, outcome, publish, showing
+from flows.retention_table import show_retention
+from flows.tell import tell_held, tell_success
+from flows.transfer import Carried, NoDestinationLeft, error_of, wait_all
+from flows.turns import uploading
+from flows.window import Window
+from tasks.catch_up import catch_up
 from tasks.cleanup import cleanup
 from tasks.commit import commit
 from tasks.dump import dump
-from tasks.preflight import preflight
-from tasks.retain import retain
+from tasks.preflight import Wanted, preflight
+from tasks.retain import Judged, retain
 from tasks.run import Run, Sum, Transfer
 from vault.codec import Codec
 from vault.errors import SpoolError
+from vault.log import about, also
 from vault.milestone import milestone
 from vault.record import Artifact, BackupType, Verification
+from vault.retention import RetentionPolicy
 from vault.store import NAME_PATTERN
 
-AppName = Annotated[str, Field(pattern=NAME_PATTERN, description="The saved app to back up.")]
+AppName = Annotated[str, Field(pattern=NAME_PATTERN, description="The name of the saved app, such as shop.")]
 Reference = Annotated[str, Field(pattern="^[a-z0-9-]+/" + NAME_PATTERN[1:])]
+DestinationName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Recipient = Annotated[str, Field(pattern=r"^age1[0-9a-z]+$")]
 
 
@@ -38,40 +50,64 @@ def backup(
     type: BackupType | None = None,
     destinations: list[Reference] | None = None,
     encrypt_to: list[Recipient] | None = None,
+    consistent: bool | None = None,
+    keep: RetentionPolicy | None = None,
+    keep_at: dict[DestinationName, RetentionPolicy] | None = None,
+    ping: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None,
 ) -> BackupResult:
     """Back up an app to its destinations, or to those that are named.
 
     Args:
-        app: The saved app to back up.
-        type: database, files or full; empty takes every source of the app.
-        destinations: Where to, each as block-type-slug/name; empty takes those of the app.
-        encrypt_to: age public keys (age1…) instead of those of the app.
+        app: The name of the saved app, such as shop.
+        type: Only its databases, only its files, or both (full). None: all that it has.
+        destinations: Where to, such as local-destination/disk. None: where the app says.
+        encrypt_to: age public keys (age1…). None: those of the app.
+        consistent: Hold the app's containers still while it is read. None: as the app says.
+        keep: Which of its backups of this type stay there afterwards. None: as the app says.
+        keep_at: The same for single destinations, by name, where that differs.
+        ping: The saved ping that is told how it goes.
     """
-    run = preflight(app, type, destinations, encrypt_to)
-    announce(run)
+    pings = Pings(ping)
     try:
-        with showing(run.progress):
-            artifacts = {name: _back_up(run, name) for name in run.sources}
-            _commit(run, artifacts)
+        best_effort(catch_up)
+        wanted = Wanted(app, type, destinations, encrypt_to, consistent, keep, keep_at)
+        with about(app=app), saying_what_is_left(wanted):
+            result = _back_up(wanted)
+    except BaseException as error:
+        pings.failed(error)
+        raise
+    tell_success(result, type)
+    return replace(result, warnings=(*result.warnings, *pings.succeeded(result.summary)))
+
+
+def _back_up(wanted: Wanted) -> BackupResult:
+    run = preflight(wanted)
+    window = Window(run)
+    try:
+        with uploading(run) as waited, showing(run.progress):
+            if waited:
+                run.begin_now()
+            also(id=str(run.id))
+            announce(run)
+            window.open()
+            carried = read_all(run, dump, window.close)
+            _commit(run, carried)
             _retain(run)
     except NoDestinationLeft as error:
         result = outcome(run)
         publish(result)
         raise BackupFailed(result) from error
     finally:
-        run.progress.stage("cleanup")
-        cleanup(run)
+        try:
+            window.close(whole=False)
+        finally:
+            run.progress.stage("cleanup")
+            cleanup(run)
     result = outcome(run)
     publish(result)
-    if run.failures:
-        raise BackupFailed(result)
+    if run.failures or run.after_error:
+        raise BackupFailed(result, run.after_error)
     return result
-
-
-def _back_up(run: Run, source: str) -> dict[str, Artifact]:
-    """The artifact of *source*, by destination."""
-    carried = carry(run, source, dump)
-    return {name: describe(carried.transfer, name, carried.total, proof) for name, proof in carried.proofs.items()}
 
 
 def describe(transfer: Transfer, destination: str, total: Sum, verified: Verification) -> Artifact:
@@ -99,6 +135,7 @@ def describe(transfer: Transfer, destination: str, total: Sum, verified: Verific
         seconds={stage.split()[0]: s for stage, s in transfer.seconds.items() if stage in ("dump", *own)},
         verified=verified,
         restore_with=_shell_line(file, codec, dumped.restore_with),
+        read=transfer.read,
     )
 
 
@@ -107,11 +144,12 @@ def _shell_line(file: str, codec: Codec, restore_with: str) -> str:
     return " | ".join([f"{first} < {file}", *rest])
 
 
-def _commit(run: Run, artifacts: dict[str, dict[str, Artifact]]) -> None:
+def _commit(run: Run, carried: list[Carried]) -> None:
     run.progress.stage("commit")
     milestone("commit:begun")
     futures = {
-        name: commit.submit(run, name, tuple(by_place[name] for by_place in artifacts.values())) for name in run.live
+        name: commit.submit(run, name, tuple(describe(c.transfer, name, c.total, c.proofs[name]) for c in carried))
+        for name in run.live
     }
     wait_all(None, [*futures.values()])
     for name, future in futures.items():
@@ -122,9 +160,17 @@ def _commit(run: Run, artifacts: dict[str, dict[str, Artifact]]) -> None:
 
 def _retain(run: Run) -> None:
     """A retention that refuses or fails is a warning: the backup itself is good."""
+    judged: list[Judged] = []
     run.progress.stage("retain")
-    futures = {name: retain.submit(run, name, run.keep_last) for name in run.committed}
+    futures = {name: retain.submit(run, name) for name in run.committed}
     wait_all(None, [*futures.values()])
     for name, future in futures.items():
         error = error_of(future)
-        run.warnings += [f"retention at {name}: {error}"] if error is not None else future.result().warnings
+        if error is not None:
+            tell_held(run, name, error)
+            run.warnings.append(f"retention at {name}: {error_text(error)}")
+            continue
+        done = future.result()
+        run.warnings += done.warnings
+        judged += [done.judged] if done.judged else []
+    show_retention(run.app, judged)

@@ -19,8 +19,13 @@ from tasks.log import run_log
 from tasks.progress import Progress
 from tasks.run import Run
 from vault.errors import BackupError
+from vault.log import about
 from vault.record import BackupRecord, utc
+from vault.units import human
 
+_COLUMNS = dict.fromkeys(
+    ("destination", "source", "status", "size", "of", "warnings", "seconds", "artifact", "sha256"), ""
+)
 _BEAT = 2.0  # seconds between two updates of the progress artifact
 
 
@@ -61,6 +66,16 @@ class BackupResult:
         """A record of what was committed, the same but for how and how fast it got there."""
         return next((landing.record for landing in self.destinations if landing.record), None)
 
+    @property
+    def summary(self) -> str:
+        """For a person, a line for each destination."""
+        lines = [
+            f"{done.name}: {done.record.size:,} bytes, verified by {done.record.verified}"
+            for done in self.destinations
+            if done.record
+        ]
+        return "\n".join([f"Backup {self.id} of {self.app} in {self.seconds} s", *lines, *self.warnings])
+
     def as_json(self) -> dict[str, Any]:
         """For ``--json``: one object with ``id``, ``artifacts`` and ``destinations``."""
         artifacts = self.record.model_dump(mode="json")["artifacts"] if self.record else []
@@ -77,20 +92,23 @@ def told(what: str, landings: Sequence[Landing]) -> tuple[str, str]:
     failed = [landing for landing in landings if landing.error]
     good = [landing.name for landing in landings if landing.record]
     lines = "; ".join(f"{landing.name}: {landing.error.splitlines()[0]}" for landing in failed)
-    kept = f"committed at {', '.join(good)}; " if good else ""
+    parts = [f"committed at {', '.join(good)}"] * bool(good) + [f"failed at {lines}"] * bool(failed)
     remedies = {line for landing in failed for line in landing.error.splitlines()[1:]}
-    return f"{what}: {kept}failed at {lines}", " ".join(sorted(remedies))
+    return f"{what}: {'; '.join(parts)}", " ".join(sorted(remedies))
 
 
 class BackupFailed(BackupError):
-    """One destination or all of them failed; what could be committed is committed and kept."""
+    """A destination failed, or all of them, or what follows the reading; what could be committed is and stays so."""
 
-    def __init__(self, result: BackupResult) -> None:
-        super().__init__(*told(f"backup {result.id} of {result.app}", result.destinations))
-        self.result = result
+    def __init__(self, result: BackupResult, after: BackupError | None = None) -> None:
+        message, remedy = told(f"backup {result.id} of {result.app}", result.destinations)
+        if after is not None:
+            message, remedy = f"{message}; {after.message}", f"{remedy} {after.remedy}".strip()
+        super().__init__(message, remedy)
+        self.result, self.after = result, after
 
-    def __reduce__(self) -> tuple[type[BackupFailed], tuple[BackupResult]]:
-        return type(self), (self.result,)
+    def __reduce__(self) -> tuple[type[BackupFailed], tuple[BackupResult, BackupError | None]]:
+        return type(self), (self.result, self.after)
 
 
 def outcome(run: Run) -> BackupResult:
@@ -108,7 +126,7 @@ def outcome(run: Run) -> BackupResult:
     warnings = [*run.warnings]
     record = next(iter(committed.values()), None)
     if record is not None:
-        warnings += [f"{a.source}: {warning}" for a in record.artifacts for warning in a.warnings]
+        warnings += [*record.warnings, *(f"{a.source}: {said}" for a in record.artifacts for said in a.warnings)]
     return BackupResult(
         id=str(run.id),
         app=run.app,
@@ -150,36 +168,46 @@ def _rename(name: str) -> None:
 
 def publish(result: BackupResult) -> None:
     """The table artifact, a row for each artifact at each destination; and a line for each in the run's log."""
-    log = run_log()
     for landing in result.destinations:
-        where, record = f"{landing.name} ({landing.location})", landing.record
-        if record is None:
-            log.error("%s: %s", where, landing.error)
-        else:
-            log.info("%s: %d bytes, verified by %s", where, record.size, record.verified)
+        with about(destination=landing.name):
+            _log(landing)
     for warning in result.warnings:
-        log.warning("%s", warning)
+        run_log().warning("%s", warning)
     rows = [row for landing in result.destinations for row in _rows(landing)]
     best_effort(
         lambda: create_table_artifact(
-            key=f"backup-{result.app}", table=rows, description=f"Backup `{result.id}` of {result.app}"
+            key=f"backup-{result.app}",
+            table=rows,
+            description=f"Backup `{result.id}` of {result.app}, of type {result.type}",
         )
     )
 
 
+def _log(landing: Landing) -> None:
+    where, record = f"{landing.name} ({landing.location})", landing.record
+    if record is None:
+        run_log().error("%s: %s", where, landing.error)
+    else:
+        run_log().info("%s: %d bytes, verified by %s", where, record.size, record.verified)
+
+
 def _rows(landing: Landing) -> list[dict[str, Any]]:
+    """What a person looks for first comes first; all have the same columns: Prefect shows those of the first row."""
     if landing.record is None:
-        return [{"destination": landing.name, "artifact": "", "verified": "", "error": landing.error}]
+        said = landing.error.splitlines()[0] if landing.error else "not committed"
+        return [{**_COLUMNS, "destination": landing.name, "source": "all", "status": f"FAILED: {said}"}]
     return [
         {
+            **_COLUMNS,
             "destination": landing.name,
-            "artifact": artifact.key,
-            "size": artifact.size,
-            "ratio": round(artifact.size / artifact.plain_size, 3) if artifact.plain_size else None,
-            "sha256": artifact.sha256,
-            "verified": artifact.verified,
-            **{f"{stage} s": seconds for stage, seconds in artifact.seconds.items()},
+            "source": artifact.source,
+            "status": f"committed, verified by {artifact.verified}",
+            "size": human(artifact.size),
+            "of": human(artifact.plain_size),
             "warnings": len(artifact.warnings),
+            "seconds": ", ".join(f"{stage} {seconds:g}" for stage, seconds in artifact.seconds.items()),
+            "artifact": artifact.key.rpartition("/")[2],
+            "sha256": artifact.sha256,
         }
         for artifact in landing.record.artifacts
     ]

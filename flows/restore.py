@@ -9,9 +9,12 @@ from prefect import flow
 from pydantic import Field
 
 from blocks.destinations import destination_from
+from blocks.named_server import SERVER_PATTERN, server_named
 from blocks.signing_key import keyring
 from blocks.sources.base import RestoreOptions
-from tasks.restore import TASKS, RestoreRequest, RestoreResult, restore_backup
+from flows.safety import back_up_target
+from tasks.resolve import RestoreRequest, places_of
+from tasks.restore import TASKS, RestoreResult, restore_backup
 from vault.record import Name
 from vault.signing import Trust
 
@@ -20,40 +23,54 @@ from vault.signing import Trust
 def restore(
     app: Name,
     destination: str,
-    targets: dict[str, str],
     backup: str = "latest",
+    in_place: bool = False,
+    targets: dict[str, str] | None = None,
     source: str | None = None,
+    paths: list[str] | None = None,
+    tables: list[str] | None = None,
     overwrite: bool = False,
     create_roles: bool = False,
     jobs: Annotated[int, Field(ge=1, le=64)] = 2,
     identity_file: Path | None = None,
     trust: list[Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]] | None = None,
+    server: Annotated[str, Field(pattern=SERVER_PATTERN)] | None = None,
 ) -> RestoreResult:
     """Restore a backup of an app.
 
     Args:
-        app: Whose backup.
-        destination: Where it lies: block-type-slug/name, or a path.
+        app: Whose backup, such as shop.
+        destination: Where the backup lies: a saved destination, such as disk, or a path.
+        backup: latest, an id as `backups list` shows it, or the beginning of one.
+        in_place: What has no target goes to where the app's saved source lies.
         targets: Where each source goes: a directory, a file or a database URL, by source; "" for all others.
-        backup: latest, an id, or the beginning of one.
-        source: Only this source of it.
-        overwrite: Replace what the target holds, once the new is complete.
-        create_roles: Make PostgreSQL roles that are missing, without login.
+            Such as {"shop-db": "postgresql://shop@localhost/new", "": "/srv/restored"}. None: see in_place.
+        source: Only this source of it, such as shop-db. None: all.
+        paths: Only these paths of a directory, and what is below them.
+        tables: Only these tables of a PostgreSQL database.
+        overwrite: Replace what the target holds, once the new is complete; with paths only what stands there.
+        create_roles: Make PostgreSQL roles and MySQL definers that are missing, without login.
         jobs: How many tables PostgreSQL restores at once.
         identity_file: A file with the age identity, on the machine where this runs.
         trust: Ids of signing keys to believe besides our own.
+        server: The machine on which all of that lies, as ssh-server/name, or local; None: their own.
     """
     keys = keyring()
+    machine = server_named(server) if server else None
+    place = destination_from(destination)
     return restore_backup(
         RestoreRequest(
             app=app,
             backup=backup,
-            targets=targets,
+            targets=targets or {},
             source=source,
-            options=RestoreOptions(overwrite=overwrite, create_roles=create_roles, jobs=jobs),
+            options=RestoreOptions(overwrite, create_roles, jobs, tuple(paths or ()), tuple(tables or ())),
             identity_file=identity_file,
+            places=places_of(app, machine) if in_place else {},
+            server=machine,
         ),
-        destination_from(destination),
+        place,
         Trust(keys.trust.public_keys, frozenset(trust or ())),
         TASKS,
+        lambda artifact, target: back_up_target(app, artifact, target, place, keys),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from prefect.futures import PrefectFuture, wait
 
 from tasks.checksum import checksum
 from tasks.log import run_log
-from tasks.policy import RETRIES, RETRY_DELAY
+from tasks.policy import RETRIES, RETRY_DELAY, as_it_is
 from tasks.run import CHECKSUM, Origin, Run, Sum, Transfer
 from tasks.upload import upload
 from tasks.verify import verify
@@ -41,29 +40,32 @@ def carry(run: Run, source: str, fill: Task[[Transfer], Any], origin: Origin | N
 
     A *fill* that failed for the moment is begun again, whole, with a new spool and new uploads.
     """
-    attempt, before = 0, run.progress.now.done
+    attempt = 0
     while True:
-        run.progress.reach(before)
-        transfer = Transfer.begin(run, source, origin, attempt)
+        run.progress.reach(source, 0)
         try:
-            return _carry_once(transfer, fill)
+            with run.carrying(source, origin, attempt) as transfer:
+                total, destinations = _send(transfer, fill)
+            return _proven(transfer, total, destinations)
         except Transient as error:
-            if attempt >= RETRIES:
+            if attempt >= RETRIES or run.closed.is_set():
                 raise
             delay = RETRY_DELAY * 2**attempt
             run_log().warning("%s; trying again in %g s", error.message, delay)
-            time.sleep(delay)
+            if run.stopping.wait(delay):
+                raise
             attempt += 1
         finally:
-            transfer.spool.destroy()
+            run.progress.stage("", source)
 
 
-def _carry_once(transfer: Transfer, fill: Task[[Transfer], Any]) -> Carried:
+def _send(transfer: Transfer, fill: Task[[Transfer], Any]) -> tuple[Sum, list[str]]:
+    """What was sent, and to which destinations: each has all of it, or has failed."""
     run, source = transfer.run, transfer.source
-    run.progress.stage(f"{fill.name} {source}")
-    filling = fill.submit(transfer)
-    summing = checksum.submit(transfer)
-    uploads = {name: upload.submit(transfer, name) for name in transfer.readers if name != CHECKSUM}
+    run.progress.stage(f"{fill.name} {source}", source)
+    filling = fill.submit(as_it_is(transfer))
+    summing = checksum.submit(as_it_is(transfer))
+    uploads = {name: upload.submit(as_it_is(transfer), name) for name in transfer.readers if name != CHECKSUM}
     wait_all(transfer, [filling], [summing, *uploads.values()])
     fill_error = error_of(filling)
     if fill_error is not None:
@@ -77,9 +79,14 @@ def _carry_once(transfer: Transfer, fill: Task[[Transfer], Any]) -> Carried:
     _raise_if_all_failed(run)
     _raise(filling)
     _raise(summing)
-    total: Sum = summing.result()
-    run.progress.stage(f"verify {source}")
-    proofs = {name: verify.submit(transfer, name, total) for name in uploads if name in run.live}
+    return summing.result(), [*uploads]
+
+
+def _proven(transfer: Transfer, total: Sum, destinations: list[str]) -> Carried:
+    """The spool is gone by now: others may be read while the copies are proven."""
+    run, source = transfer.run, transfer.source
+    run.progress.stage(f"verify {source}", source)
+    proofs = {name: verify.submit(as_it_is(transfer), name, total) for name in destinations if name in run.live}
     wait_all(transfer, [*proofs.values()])
     for name, proof in proofs.items():
         problem = error_of(proof)

@@ -9,6 +9,7 @@ from prefect import task
 from tasks.policy import STEP
 from tasks.run import Committed, Run
 from vault.catalog import Catalog
+from vault.log import about
 from vault.milestone import milestone
 from vault.record import Artifact, BackupRecord, utc
 
@@ -24,6 +25,9 @@ def commit_record(run: Run, destination: str, artifacts: tuple[Artifact, ...]) -
         completed_at=utc(run.completed_at),
         producer=run.producer,
         artifacts=artifacts,
+        offset=run.offset,
+        warnings=tuple(run.remarks),
+        held=tuple(run.held),
     )
     milestone("commit:before")
     run.committing.add(destination)
@@ -40,4 +44,5 @@ def commit_record(run: Run, destination: str, artifacts: tuple[Artifact, ...]) -
 @task(name="commit", task_run_name="commit at {destination}", **STEP)
 def commit(run: Run, destination: str, artifacts: tuple[Artifact, ...]) -> Committed:
     """See ``commit_record``."""
-    return commit_record(run, destination, artifacts)
+    with about(destination=destination):
+        return commit_record(run, destination, artifacts)

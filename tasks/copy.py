@@ -16,9 +16,9 @@ from prefect import task
 from blocks.destinations import Destination, destination_from
 from blocks.loading import block_name
 from blocks.signing_key import keyring
+from tasks.limits import limits
 from tasks.log import run_log
 from tasks.policy import ONCE, STEP
-from tasks.preflight import limits
 from tasks.progress import Progress
 from tasks.restore import difference
 from tasks.run import Committed, Run, Transfer
@@ -177,7 +177,7 @@ def _read(transfer: Transfer) -> None:
             digest.update(data)
             size += len(data)
             transfer.spool.write(data)
-            transfer.run.progress.add(len(data))
+            transfer.run.progress.reach(transfer.source, size)
     if (size, digest.hexdigest()) == (artifact.size, artifact.sha256):
         return
     error = difference(origin, artifact, size, "copied")

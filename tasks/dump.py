@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prefect import task
 
+from blocks.sources.base import Source
+from tasks.log import logging_tools
 from tasks.policy import ONCE
 from tasks.run import Transfer
 from vault.codec import Encoded, encode
+from vault.errors import SourceError, Transient
+from vault.log import about
 from vault.milestone import milestone
+from vault.record import Reading
 
 
 def dump_source(transfer: Transfer) -> Encoded:
     """The spool ends whole only after the source's own proof: readers never see the end of a bad dump."""
-    run = transfer.run
+    run, source = transfer.run, transfer.source
+    door = run.sources[source]
     try:
-        with transfer.timed("dump"), run.sources[transfer.source].dump() as source_dump:
-            transfer.dump = source_dump
-            run.begun = True
-            milestone("dump:begun")
-            before = run.progress.now.done
-            encoded = encode(
-                source_dump.stream,
-                run.codec,
-                transfer.spool.write,
-                progress=lambda size: run.progress.reach(before + size),
-            )
-            milestone("dump:read")
+        with about(source=source), logging_tools(), door.server.turn():
+            began = run.progress.now.seconds
+            encoded = _read(transfer, door)
         milestone("dump:proven")
         transfer.encoded = encoded
+        transfer.read = Reading(began=round(began, 3), ended=round(run.progress.now.seconds, 3))
         transfer.spool.close()
+        transfer.when_read()
+        if not run.reads[source].done():  # else it was read before, and what was sent of it got lost
+            run.reads[source].set_result(None)
     except BaseException as error:
         transfer.spool.abort(error)
+        lasting = isinstance(error, SourceError) and not isinstance(error, Transient)
+        if lasting and not run.reads[source].done():
+            run.reads[source].set_exception(error)  # nobody has to wait until the uploads have noticed
         raise
+    return encoded
+
+
+def _read(transfer: Transfer, source: Source) -> Encoded:
+    run = transfer.run
+    if run.is_urgent(transfer.source):
+        source = source.hurried()
+    with transfer.timed("dump"), source.dump() as source_dump:
+        transfer.dump = source_dump
+        run.begun = True
+        milestone("dump:begun")
+        encoded = encode(
+            source_dump.stream,
+            run.codec,
+            transfer.spool.write,
+            threads=run.limits.threads,
+            block=run.limits.block,
+            progress=partial(run.progress.reach, transfer.source),
+        )
+        milestone("dump:read")
     return encoded
 
 

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
+from prefect.utilities.annotations import opaque
 
 from vault.errors import Transient
+
+T = TypeVar("T")
 
 RETRIES = int(os.environ.get("BACKUPS_RETRIES", "3"))
 RETRY_DELAY = float(os.environ.get("BACKUPS_RETRY_DELAY", "2"))
 """Seconds before the first retry; doubled for each further one."""
+
+
+def as_it_is(value: T) -> T:
+    """*value* as a parameter of a task into which Prefect does not look for futures of its own.
+
+    What other threads change meanwhile, it cannot walk through: "Set changed size during iteration".
+    """
+    return cast("T", opaque(value))
 
 
 def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

@@ -2,49 +2,63 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from socket import gethostname
 
 from prefect import runtime, task
 
-from blocks.app import App, load_destinations, type_of
+from blocks.app import APP_SLUG, App, load_destinations, type_of
 from blocks.destinations.base import Destination
 from blocks.loading import load
 from blocks.signing_key import keyring
 from blocks.sources.base import Source
+from tasks.hook import remarks_on_killed_runs
+from tasks.limits import limits
 from tasks.policy import STEP
 from tasks.progress import Progress
-from tasks.run import Limits, Run
+from tasks.run import Run
 from vault.catalog import Catalog
 from vault.errors import BackupError, ConfigError, NoSpace, Transient
 from vault.milestone import milestone
 from vault.orphans import sweep_orphans
 from vault.record import BackupId, BackupRecord, BackupType
+from vault.retention import RetentionPolicy
 from vault.store import check_name
 from vault.workspace import Turn, Workspace, contains, default_root, sweep
 
-APP_SLUG = "backup-app"
 GROWTH = 1.2
 """A backup may be this much larger than the last one before a destination counts as too small."""
 
 
-def prepare_run(
-    app: str, backup_type: BackupType | None, destinations: list[str] | None, recipients: list[str] | None
-) -> Run:
+@dataclass(frozen=True)
+class Wanted:
+    """What to back up, and how; what is None is as the saved app says."""
+
+    app: str
+    type: BackupType | None = None
+    destinations: list[str] | None = None
+    encrypt_to: list[str] | None = None
+    consistent: bool | None = None
+    keep: RetentionPolicy | None = None
+    keep_at: dict[str, RetentionPolicy] | None = None
+
+
+def prepare_run(wanted: Wanted) -> Run:
     """Load every block, check every door, and make the run's private directory."""
-    check_name(app, "app")
+    app = check_name(wanted.app, "app")
     sweep_orphans()
     sweep(default_root())
     milestone("preflight:begun")
     saved = load(f"{APP_SLUG}/{app}", App)
-    sources = saved.load_sources(backup_type)
-    doors = load_destinations(destinations or saved.destinations)
+    sources = saved.load_sources(wanted.type)
+    doors = load_destinations(wanted.destinations or saved.destinations)
+    hooks = saved.load_hooks()
+    still = saved.find_still(sources) if (saved.consistent if wanted.consistent is None else wanted.consistent) else []
     _refuse_overlap(sources, doors)
-    kind = backup_type or type_of(sources)
+    kind = wanted.type or type_of(sources)
     progress = Progress(app)
     with ExitStack() as undo:
         turn = Turn(default_root(), f"{app}-{kind}")
@@ -57,15 +71,19 @@ def prepare_run(
         run = Run(
             id=backup_id,
             app=app,
-            codec=saved.codec if not recipients else replace(saved.codec, recipients=tuple(recipients)),
+            codec=replace(saved.codec, recipients=tuple(wanted.encrypt_to or saved.recipients)),
             sources=sources,
             destinations=doors,
             keyring=keyring(),
             workspace=workspace,
             turn=turn,
             progress=progress,
-            keep_last=saved.keep_last,
-            limits=limits(),
+            keep=wanted.keep or saved.keep,
+            keep_at=_known(wanted.keep_at or {}, doors),
+            limits=limits().between(saved.parallel, len(sources), len(doors)),
+            hooks=hooks,
+            still=still,
+            remarks=remarks_on_killed_runs(app),
             producer=_producer(tools),
         )
         for name, destination in doors.items():
@@ -74,6 +92,15 @@ def prepare_run(
             raise _nothing_left(run)
         undo.pop_all()
     return run
+
+
+def _known(keep_at: dict[str, RetentionPolicy], doors: dict[str, Destination]) -> dict[str, RetentionPolicy]:
+    for name in keep_at:
+        if name not in doors:
+            raise ConfigError(
+                f"keep_at names {name}, which is no destination of this run", f"It has: {', '.join(doors)}"
+            )
+    return keep_at
 
 
 def _check_destination(run: Run, name: str, destination: Destination) -> None:
@@ -119,16 +146,6 @@ def _refuse_overlap(sources: dict[str, Source], destinations: dict[str, Destinat
                     )
 
 
-def limits() -> Limits:
-    """What a run may use of this machine: the default, or what the environment says."""
-    spool = os.environ.get("BACKUPS_SPOOL_LIMIT")
-    if spool is None:
-        return Limits()
-    if not spool.isdigit():
-        raise ConfigError(f"BACKUPS_SPOOL_LIMIT is {spool!r}, not a number of bytes", "Such as 1073741824.")
-    return Limits(spool=int(spool))
-
-
 def _producer(tools: dict[str, str]) -> dict[str, str]:
     return {
         "prefect-backups": version("prefect-backups"),
@@ -139,8 +156,6 @@ def _producer(tools: dict[str, str]) -> dict[str, str]:
 
 
 @task(name="preflight", **STEP)
-def preflight(
-    app: str, backup_type: BackupType | None, destinations: list[str] | None, recipients: list[str] | None
-) -> Run:
+def preflight(wanted: Wanted) -> Run:
     """See ``prepare_run``."""
-    return prepare_run(app, backup_type, destinations, recipients)
+    return prepare_run(wanted)

@@ -41,30 +41,37 @@ class Progress:
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._now = Snapshot(title=title, expected=expected)
+        self._sizes: dict[str, int] = {}
+        self._stages: dict[str, str] = {}
 
-    def stage(self, stage: str) -> None:
-        """The run now does *stage*."""
-        self._publish(lambda now: replace(now, stage=stage))
+    def stage(self, stage: str, part: str = "") -> None:
+        """The run now does *stage*; with *part*, that part of it does, beside what the others do."""
+        with self._lock:
+            self._stages = {**self._stages, part: stage} if part else {"": stage}
+            if part:
+                self._stages.pop("", None)
+            said = ", ".join(filter(None, self._stages.values()))
+            self._now = replace(self._now, stage=said)
+        self._publish()
 
     def expect(self, size: int) -> None:
         """So many plain bytes are expected in all."""
-        self._publish(lambda now: replace(now, expected=size))
+        with self._lock:
+            self._now = replace(self._now, expected=size)
+        self._publish()
 
-    def add(self, size: int) -> None:
-        """So many more plain bytes went through."""
-        self._publish(lambda now: replace(now, done=now.done + size))
-
-    def reach(self, size: int) -> None:
-        """So many plain bytes went through in all."""
-        self._publish(lambda now: replace(now, done=size))
+    def reach(self, part: str, size: int) -> None:
+        """So many bytes of *part* went through in all."""
+        with self._lock:
+            self._sizes[part] = size
+            self._now = replace(self._now, done=sum(self._sizes.values()))
+        self._publish()
 
     @property
     def now(self) -> Snapshot:
         """This moment."""
         return replace(self._now, seconds=time.monotonic() - self._began)
 
-    def _publish(self, change: Callable[[Snapshot], Snapshot]) -> None:
-        with self._lock:
-            self._now = change(self._now)
+    def _publish(self) -> None:
         for listener in tuple(_listeners):
             listener(self.now)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,36 +18,24 @@ from typing import Any, BinaryIO
 from prefect import task
 
 from blocks.destinations.base import Destination
-from blocks.sources import target_for
-from blocks.sources.base import Content, RestoreOptions, Source
+from blocks.sources.base import Content, Source
+from tasks.log import logging_tools
 from tasks.policy import ONCE, STEP
 from tasks.progress import Progress
-from vault.age import parse_identities
-from vault.catalog import Catalog, History
+from tasks.resolve import Plan, RestoreRequest, identities, resolve_backup
 from vault.codec import Codec, decode
-from vault.errors import ConfigError, Corrupt, RestoreRefused, SpoolError
+from vault.errors import BackupError, Corrupt, NotFound, RestoreIncomplete, SpoolError
+from vault.log import about
 from vault.milestone import milestone
-from vault.record import Artifact, BackupRecord
+from vault.record import Artifact
 from vault.signing import Trust
 from vault.spool import Buffer
 from vault.streams import Digesting
-from vault.workspace import Workspace, contains, default_root, sweep
+from vault.workspace import Workspace, default_root, sweep
 
 _BLOCK = 1024 * 1024
 _FETCHES = 2
 """How often an artifact is fetched before its digest is believed to be wrong at the destination (T12)."""
-
-
-@dataclass(frozen=True)
-class RestoreRequest:
-    """What the operator asked for. *targets* are by source; the key ``""`` stands for all others."""
-
-    app: str
-    backup: str
-    targets: Mapping[str, str]
-    source: str | None = None
-    options: RestoreOptions = field(default_factory=RestoreOptions)
-    identity_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,86 +59,20 @@ class RestoreResult:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What will be restored where: decided, and checked, before a byte is fetched."""
-
-    record: BackupRecord
-    artifacts: tuple[tuple[Artifact, Source], ...]
-    warnings: tuple[str, ...]
-    base: Path | None = None
-    """The directory below which the sources go, where it is still to be made."""
-
-
-def resolve_backup(request: RestoreRequest, destination: Destination, trust: Trust) -> Plan:
-    """The backup that is meant, authenticated, and its targets, each found fit to take it."""
-    history = Catalog(destination, request.app, trust).history()
-    record = history.find(request.backup, request.source)
-    if request.identity_file is not None:
-        _identities(request.identity_file)
-    warnings = _warnings(request, history, record)
-    wanted = [record.artifact(request.source)] if request.source else list(record.artifacts)
-    base = _missing_base(request, wanted)
-    chosen = []
-    for artifact in wanted:
-        if artifact.recipients and request.identity_file is None:
-            raise ConfigError(
-                f"{artifact.key} is encrypted to {', '.join(artifact.recipients)}",
-                "Add --identity FILE, with the age identity of one of them.",
-            )
-        target = _target(request, artifact, len(wanted) > 1)
-        _refuse_overlap(target, destination)
-        if base is None or artifact.source in request.targets:
-            target.check_target(request.options)
-        chosen.append((artifact, target))
-    return Plan(record, tuple(chosen), warnings, base)
-
-
-def _warnings(request: RestoreRequest, history: History, record: BackupRecord) -> tuple[str, ...]:
-    if request.backup != "latest":
-        return ()
-    damaged = [f"skipped a newer backup: {d.error.message}" for d in history.newer_damaged(record)]
-    own = {artifact.source for artifact in record.artifacts}
-    others = {artifact.source for other in history.records for artifact in other.artifacts} - own
-    absent = [f"{record.id} is the latest, and has no {name}: see --source" for name in sorted(others)]
-    return (*damaged, *(absent if request.source is None else ()))
-
-
-def _refuse_overlap(target: Source, destination: Destination) -> None:
-    """A target that contains the backups, or lies among them, would replace what it is restored from."""
-    for path in target.paths:
-        for ours in (*destination.paths, default_root()):
-            if contains(path, ours) or contains(ours, path):
-                raise RestoreRefused(f"{path} and {ours} lie within each other", "Restore to a place of its own.")
-
-
-def _missing_base(request: RestoreRequest, wanted: list[Artifact]) -> Path | None:
-    below = [artifact for artifact in wanted if artifact.source not in request.targets]
-    text = request.targets.get("")
-    if len(wanted) < 2 or not below or text is None or "://" in text or Path(text).exists():
-        return None
-    if not Path(text).parent.is_dir():
-        raise RestoreRefused(
-            f"{text} cannot be made: its parent directory is missing", "Make the parent directory first."
-        )
-    return Path(text)
-
-
-def _target(request: RestoreRequest, artifact: Artifact, several: bool) -> Source:
-    own = request.targets.get(artifact.source)
-    text = own or request.targets.get("")
-    if text is None:
-        raise ConfigError(f"no target is given for source {artifact.source}", f"Add --to {artifact.source}=TARGET.")
-    return target_for(artifact.kind, text, artifact.source if several and own is None else None)
-
-
 def fetch_artifact(destination: Destination, artifact: Artifact, workspace: Path, progress: Progress) -> Path:
     """The artifact's file in *workspace*, proven against the record; ``Corrupt`` says how it differs."""
     path = workspace / artifact.key.rpartition("/")[2]
     _refuse_without_room(workspace, artifact.size)
     for left in reversed(range(_FETCHES)):
-        with destination.open(artifact.key) as stream, path.open("wb") as file:
-            size, sha256 = _copy(stream, file, artifact.size, progress)
+        try:
+            with destination.open(artifact.key) as stream, path.open("wb") as file:
+                size, sha256 = _copy(stream, file, artifact.size, partial(progress.reach, artifact.source))
+        except NotFound as error:  # it was there when the backup was looked up
+            raise NotFound(
+                f"{artifact.key} is gone from {destination.location}: its backup was deleted meanwhile; nothing was"
+                " restored",
+                "Begin again, with a backup that is there: see `backups list`. `backups pin` keeps one.",
+            ) from error
         if (size, sha256) == (artifact.size, artifact.sha256):
             break
         if not left:
@@ -159,7 +81,7 @@ def fetch_artifact(destination: Destination, artifact: Artifact, workspace: Path
     return path
 
 
-def _copy(stream: BinaryIO, file: BinaryIO, size: int, progress: Progress) -> tuple[int, str]:
+def _copy(stream: BinaryIO, file: BinaryIO, size: int, progress: Callable[[int], None]) -> tuple[int, str]:
     digest, count = hashlib.sha256(), 0
     while count <= size and (data := stream.read(_BLOCK)):
         digest.update(data)
@@ -168,7 +90,7 @@ def _copy(stream: BinaryIO, file: BinaryIO, size: int, progress: Progress) -> tu
             file.write(data)
         except OSError as error:
             raise SpoolError(f"{file.name} cannot be written: {error.strerror}", _ROOM) from error
-        progress.add(len(data))
+        progress(count)
     return count, digest.hexdigest()
 
 
@@ -200,21 +122,13 @@ def apply_artifact(
     """The target holds the artifact's content, or is as it was."""
     work = workspace / f"{artifact.source}.restore"
     work.mkdir(mode=0o700, exist_ok=True)
-    identities = _identities(request.identity_file) if artifact.recipients else ()
-    content = Content(artifact, partial(_plain, path, artifact, identities), work)
+    keys = identities(request.identity_file) if artifact.recipients else ()
+    content = Content(artifact, partial(_plain, path, artifact, keys), work)
     milestone("restore:applying")
-    facts = target.restore(content, request.options)
+    with about(app=request.app, source=artifact.source), logging_tools():
+        facts = target.hurried().restore(content, request.options)
     milestone("restore:applied")
     return Restored(artifact.source, target.location, artifact.plain_size, dict(facts))
-
-
-def _identities(file: Path | None) -> tuple[str, ...]:
-    if file is None:
-        return ()
-    try:
-        return parse_identities(file.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the identity file {file} cannot be read: {error}") from error
 
 
 @contextmanager
@@ -247,6 +161,10 @@ class _Proven(io.RawIOBase):
         return count
 
 
+Safety = Callable[[Artifact, Source], str]
+"""Backs up what a target holds, like the artifact that is to replace it; returns what to tell of it."""
+
+
 @dataclass(frozen=True)
 class Steps:
     """The steps as they run: plain functions, or the same as Prefect tasks."""
@@ -265,9 +183,16 @@ TASKS = Steps(
 
 
 def restore_backup(
-    request: RestoreRequest, destination: Destination, trust: Trust, steps: Steps = PLAIN
+    request: RestoreRequest,
+    destination: Destination,
+    trust: Trust,
+    steps: Steps = PLAIN,
+    safety: Safety | None = None,
 ) -> RestoreResult:
-    """Restore what *request* means. Everything is fetched and proven before the first target is touched."""
+    """Restore what *request* means. Everything is fetched and proven before the first target is touched.
+
+    What is replaced in more than one step is backed up by *safety* first; without one it stays, under another name.
+    """
     sweep(default_root())
     progress = Progress(f"restore {request.app}")
     progress.stage("resolve")
@@ -282,10 +207,42 @@ def restore_backup(
         ]
         if plan.base is not None:
             plan.base.mkdir(exist_ok=True)
-        done = []
+        done: list[Restored] = []
+        saved = _save(plan, request, safety, progress) if safety is not None else []
+        if safety is None:
+            request = replace(request, options=replace(request.options, keep=True))
         for artifact, path, target in fetched:
             progress.stage(f"restore {artifact.source}")
-            done.append(steps.apply(artifact, path, target, request, workspace.path))
+            try:
+                done.append(steps.apply(artifact, path, target, request, workspace.path))
+            except BackupError as error:
+                if len(fetched) == 1:
+                    raise
+                raise _incomplete(plan, done, error) from error
     finally:
         workspace.remove()
-    return RestoreResult(plan.record.id, request.app, round(progress.now.seconds, 1), tuple(done), plan.warnings)
+    warnings = (*plan.warnings, *saved)
+    return RestoreResult(plan.record.id, request.app, round(progress.now.seconds, 1), tuple(done), warnings)
+
+
+def _save(plan: Plan, request: RestoreRequest, safety: Safety, progress: Progress) -> list[str]:
+    """All that is replaced in more than one step, before the first target is touched."""
+    saved = []
+    for artifact, target in plan.artifacts:
+        if target.replaces(request.options):
+            progress.stage(f"back up {target.location}")
+            saved.append(safety(artifact, target))
+    return saved
+
+
+def _incomplete(plan: Plan, done: list[Restored], error: BackupError) -> RestoreIncomplete:
+    """What was restored and what was not, where one of several failed: a person has to go on from there."""
+    failed, *later = [artifact.source for artifact, _ in plan.artifacts][len(done) :]
+    parts = [f"{failed} was not restored: {error.message}"]
+    parts.append("restored: " + (", ".join(f"{one.source} to {one.target}" for one in done) or "nothing"))
+    if later:
+        parts.append(f"not begun: {', '.join(later)}")
+    rest = " and ".join(f"--source {name}" for name in (failed, *later))
+    return RestoreIncomplete(
+        "; ".join(parts), f"{error.remedy}\nThen restore the rest of {plan.record.id}, one by one: {rest}.".strip()
+    )

@@ -1,61 +1,138 @@
-"""Retain: delete what newer verified backups replace; never without a commit at that destination before."""
+"""Retain: delete what newer verified backups replace; in a run never without a commit at that destination before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import httpx
 from prefect import task
+from prefect.exceptions import PrefectException
 
 from blocks.destinations.base import Destination
+from tasks.log import run_log
 from tasks.policy import STEP
 from tasks.run import Run
+from tasks.seen import recall, remember
 from vault.catalog import Catalog, History
-from vault.errors import RetentionRefused
+from vault.errors import AccessDenied, KeptByLock, RetentionRefused
 from vault.milestone import milestone
-from vault.record import BackupId, BackupRecord, backup_of
-from vault.retention import MAX_DELETES, RetentionPolicy
+from vault.record import BackupId, BackupRecord, BackupType, backup_of
+from vault.retention import MAX_DELETES, Plan, RetentionPolicy
+from vault.sizes import Small, suspiciously_small
 
 ORPHAN_GRACE = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
-class Retained:
-    """What went, by id, and what a person should know."""
+class Judged:
+    """What a policy says of the backups of one app and type at one destination, and what was done of it.
 
-    dropped: tuple[str, ...] = ()
+    *locked* are those that the destination did not let go, and why.
+    """
+
+    destination: str
+    type: BackupType
+    plan: Plan
+    records: dict[BackupId, BackupRecord]
+    dropped: tuple[BackupId, ...] = ()
+    locked: dict[BackupId, str] = field(default_factory=dict)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """For a table, newest first: a reason for each."""
+        for backup_id in sorted(self.records, reverse=True):
+            goes = backup_id in self.plan.drop
+            yield {
+                "destination": self.destination,
+                "backup": str(backup_id),
+                "size": self.records[backup_id].size,
+                "stays": not goes or backup_id in self.locked,
+                "why": self.locked.get(backup_id) or self.plan.reason(backup_id),
+            }
+
+
+@dataclass(frozen=True)
+class Retained:
+    """What was judged, where there is a policy; and what a person should know."""
+
+    judged: Judged | None = None
     warnings: tuple[str, ...] = ()
 
 
-def apply_retention(run: Run, destination: str, keep_last: int | None) -> Retained:
-    """Delete what the policy and newer verified backups let go, at most ``MAX_DELETES`` a run, and old garbage.
+def apply_retention(run: Run, destination: str) -> Retained:
+    """Delete what the run's policy and newer verified backups let go, and old garbage.
 
-    Raises ``RetentionRefused`` before anything is deleted when anything looks odd.
+    Raises ``RetentionRefused`` before anything is deleted when anything looks odd. Without a policy only what is
+    suspicious about the new backup is said.
     """
     now = datetime.now(UTC)
     store, own = run.destinations[destination], run.committed[destination]
     catalog = Catalog(store, run.app, run.keyring.trust)
     history = catalog.history()
     remove_garbage(store, history, min(now, own.clock))
-    if keep_last is None:
-        return Retained()
-    records = {record.backup_id: record for record in history.records if record.type == run.id.type}
-    if run.id not in records:
+    keep = run.keep_at.get(destination, run.keep)
+    if keep is None:
+        return Retained(warnings=tuple(map(str, _small(history, run.id.type))))
+    if run.id not in {record.backup_id for record in history.records}:
         raise RetentionRefused(f"{destination} does not list the backup that was committed just now")
+    judged = judge(catalog, history, keep, run.id.type, destination, now=now, clock=own.clock)
+    return Retained(carry_out(catalog, judged))
+
+
+def judge(
+    catalog: Catalog,
+    history: History,
+    keep: RetentionPolicy,
+    backup_type: BackupType,
+    destination: str,
+    *,
+    now: datetime,
+    clock: datetime | None,
+    max_deletes: int | None = MAX_DELETES,
+    accept_missing: bool = False,
+) -> Judged:
+    """What *keep* says of the backups of that type in *history*. Raises ``RetentionRefused`` when anything looks odd.
+
+    *clock* and *max_deletes* as in ``RetentionPolicy.plan``; with *accept_missing* what was there the last time does
+    not count.
+    """
+    records = {record.backup_id: record for record in history.records if record.type == backup_type}
     _refuse_untrusted(history)
-    plan = RetentionPolicy(keep_last=keep_last).plan(
+    _refuse_small(history, backup_type)
+    plan = keep.plan(
         [*records],
         now,
         damaged=[damaged.key for damaged in history.damaged],
-        destination_clock=own.clock,
-        max_deletes=None,
+        pinned=history.pinned,
+        sources={found: frozenset(a.source for a in record.artifacts) for found, record in records.items()},
+        seen=() if accept_missing else _seen(catalog, backup_type, destination),
+        destination_clock=clock,
+        max_deletes=max_deletes,
     )
-    covered = [dropped for dropped in plan.drop if _is_covered(records[dropped], records, plan.keep)]
-    for dropped in covered[:MAX_DELETES]:
-        catalog.remove(dropped)
-        milestone("retain:removed")
-    return Retained(tuple(map(str, covered[:MAX_DELETES])), _warnings(destination, len(covered)))
+    return Judged(destination, backup_type, plan, records)
+
+
+def carry_out(catalog: Catalog, judged: Judged) -> Judged:
+    """Delete what the plan drops, the oldest first. What a lock keeps, or what we may not delete, stays (D16)."""
+    dropped: list[BackupId] = []
+    locked: dict[BackupId, str] = {}
+    for backup_id in judged.plan.drop:
+        try:
+            catalog.remove(backup_id)
+        except KeptByLock as error:
+            locked[backup_id] = f"kept by a lock: {error.message}"
+        except AccessDenied as error:  # the account may only add: asking for each one would change nothing
+            locked |= dict.fromkeys(set(judged.plan.drop) - set(dropped), f"may not be deleted: {error.message}")
+            break
+        else:
+            dropped.append(backup_id)
+            milestone("retain:removed")
+    if locked:
+        run_log().info("%d old backups at %s could not be deleted: see the table", len(locked), judged.destination)
+    _remember(catalog, judged, set(judged.records) - set(dropped))
+    return replace(judged, dropped=tuple(dropped), locked=locked)
 
 
 def remove_garbage(store: Destination, history: History, now: datetime) -> None:
@@ -68,16 +145,26 @@ def remove_garbage(store: Destination, history: History, now: datetime) -> None:
     for orphan in history.orphans:
         backup_id = backup_of(orphan.key)
         if backup_id and max(backup_id.created_at, orphan.modified) < now - ORPHAN_GRACE:
-            store.remove(orphan.key)
+            try:
+                store.remove(orphan.key)
+            except KeptByLock:
+                run_log().info("%s is kept by a lock, and goes later", orphan.key)
+            except AccessDenied:
+                return
 
 
-def _is_covered(old: BackupRecord, records: dict[BackupId, BackupRecord], kept: Iterable[BackupId]) -> bool:
-    """Whether a newer backup that stays has every source that *old* has."""
-    sources = {artifact.source for artifact in old.artifacts}
-    return any(
-        backup_id > old.backup_id and sources <= {artifact.source for artifact in records[backup_id].artifacts}
-        for backup_id in kept
-    )
+def _small(history: History, backup_type: BackupType) -> list[Small]:
+    return suspiciously_small((r for r in history.records if r.type == backup_type), history.confirmed)
+
+
+def _refuse_small(history: History, backup_type: BackupType) -> None:
+    small = _small(history, backup_type)
+    if small:
+        newest = small[0].backup_id
+        raise RetentionRefused(
+            f"nothing is deleted: {'; '.join(map(str, small))}",
+            f"Look at what is in it: backups show {newest}. If that is right, say so: backups confirm {newest}",
+        )
 
 
 def _refuse_untrusted(history: History) -> None:
@@ -86,12 +173,23 @@ def _refuse_untrusted(history: History) -> None:
             raise RetentionRefused(f"nothing was deleted: {damaged.error.message}", damaged.error.remedy)
 
 
-def _warnings(destination: str, count: int) -> tuple[str, ...]:
-    left = count - MAX_DELETES
-    return (f"{left} more old backups at {destination} go with the next runs, {MAX_DELETES} a run",) if left > 0 else ()
+def _seen(catalog: Catalog, backup_type: BackupType, destination: str) -> frozenset[BackupId]:
+    try:
+        return recall(catalog.app, backup_type, destination, catalog.store.location)
+    except (PrefectException, httpx.HTTPError) as error:
+        raise RetentionRefused(
+            f"nothing is deleted: Prefect does not say what was there the last time ({error})"
+        ) from None
+
+
+def _remember(catalog: Catalog, judged: Judged, left: set[BackupId]) -> None:
+    try:
+        remember(catalog.app, judged.type, judged.destination, catalog.store.location, left)
+    except (PrefectException, httpx.HTTPError) as error:
+        run_log().warning("Prefect could not be told what is left at %s: %s", judged.destination, error)
 
 
 @task(name="retain", task_run_name="retain at {destination}", **STEP)
-def retain(run: Run, destination: str, keep_last: int | None) -> Retained:
+def retain(run: Run, destination: str) -> Retained:
     """See ``apply_retention``."""
-    return apply_retention(run, destination, keep_last)
+    return apply_retention(run, destination)

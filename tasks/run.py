@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from threading import BoundedSemaphore, Event
 
 from blocks.destinations.base import Destination, Upload
+from blocks.hook import Hook, Side
 from blocks.signing_key import Keyring
 from blocks.sources.base import Dump, Source
+from blocks.still import Still
+from tasks.limits import Limits
 from tasks.progress import Progress
 from vault.codec import Codec, Encoded
-from vault.record import Artifact, BackupId, BackupRecord, artifact_key
+from vault.errors import HookFailed, SpoolError
+from vault.record import Artifact, BackupId, BackupRecord, Reading, artifact_key
+from vault.retention import RetentionPolicy
 from vault.spool import Reader, Spool
 from vault.store import Digest
 from vault.workspace import Turn, Workspace
 
 CHECKSUM = "checksum"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a run may use of the worker; bytes and seconds."""
-
-    spool: int = 1024**3
-    segment: int = 32 * 1024**2
-    stall_timeout: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,10 @@ class Run:
     workspace: Workspace
     turn: Turn
     progress: Progress
-    keep_last: int | None = None
+    keep: RetentionPolicy | None = None
+    """Which backups of this app and type stay; None keeps all."""
+    keep_at: dict[str, RetentionPolicy] = field(default_factory=dict)
+    """The same for single destinations, which takes precedence there."""
     limits: Limits = field(default_factory=Limits)
     producer: dict[str, str] = field(default_factory=dict)
     failures: dict[str, BaseException] = field(default_factory=dict)
@@ -64,6 +67,28 @@ class Run:
     """Destinations whose record may or may not be written: cleanup touches nothing there."""
     committed: dict[str, Committed] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    hooks: dict[Side, Hook] = field(default_factory=dict)
+    still: list[Still] = field(default_factory=list)
+    """What is held still while all is read."""
+    held: list[str] = field(default_factory=list)
+    """The containers that were."""
+    remarks: list[str] = field(default_factory=list)
+    """Warnings of the backup as a whole that its record keeps."""
+    offset: float | None = None
+    """See ``BackupRecord.offset``."""
+    reads: defaultdict[str, Future[None]] = field(default_factory=lambda: defaultdict(Future))
+    """By source: whether it has been read, and its dump was proven whole."""
+    transfers: set[Transfer] = field(default_factory=set)
+    """Those that have a spool now."""
+    stopping: Event = field(default_factory=Event)
+    """Set when the run fails or is told to end: nothing is begun any more."""
+    closed: Event = field(default_factory=Event)
+    """Set when the app goes on as usual: what was read cannot be read again as it was."""
+    after_error: HookFailed | None = None
+    """What went wrong after all was read: the backup is good, and the run has failed."""
+
+    def __post_init__(self) -> None:
+        self.slots = BoundedSemaphore(self.limits.parallel)
 
     def __repr__(self) -> str:
         return f"Run({self.app} {self.id})"
@@ -72,6 +97,36 @@ class Run:
     def live(self) -> dict[str, Destination]:
         """The destinations that have not failed."""
         return {name: place for name, place in self.destinations.items() if name not in self.failures}
+
+    def begin_now(self) -> None:
+        """The backup has waited since its id was made: it has the time at which it begins."""
+        self.id = BackupId.new(datetime.now(UTC), self.id.type)
+
+    @contextmanager
+    def carrying(self, source: str, origin: Origin | None, attempt: int) -> Iterator[Transfer]:
+        """A new transfer of *source*, when it may begin; its spool is gone at exit."""
+        with ExitStack() as slot:
+            slot.enter_context(self.slots)
+            if self.stopping.is_set():
+                raise SpoolError(f"{source} was not read: the run ends")
+            transfer = Transfer.begin(self, source, origin, attempt)
+            if self.still:  # those that are still to be read do not wait until this one is sent
+                transfer.when_read = slot.close
+            self.transfers.add(transfer)
+            try:
+                yield transfer
+            finally:
+                self.transfers.discard(transfer)
+                transfer.spool.destroy()
+
+    def is_urgent(self, source: str) -> bool:
+        """Whether something is down for as long as *source* is read."""
+        return source in self.sources and (bool(self.still) or self.sources[source].is_urgent)
+
+    def slow(self, destination: Destination) -> float:
+        """Seconds in which no whole segment may have arrived there, so slow as it is meant to be."""
+        parts = (destination.parallel + 1) * self.limits.segment_size * self.limits.parallel
+        return 2 * parts / destination.bandwidth if destination.bandwidth else 0.0
 
     def close(self) -> None:
         """Give back what the run held on this machine. May be called twice."""
@@ -106,6 +161,9 @@ class Transfer:
     uploads: dict[str, Upload] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    read: Reading | None = None
+    when_read: Callable[[], None] = lambda: None
+    """Called as soon as all of it is in the spool."""
 
     def __repr__(self) -> str:
         return f"Transfer({self.run.app} {self.source})"
@@ -114,11 +172,14 @@ class Transfer:
     def begin(cls, run: Run, source: str, origin: Origin | None = None, attempt: int = 0) -> Transfer:
         """A new spool with a reader for each live destination and one for the checksum."""
         directory = _unused(run.workspace.path, source)
+        # What holds something up while it is read waits for no destination: for it the disk alone is the limit.
+        urgent = origin is None and run.is_urgent(source)
         spool = Spool(
             directory,
-            limit=run.limits.spool,
-            segment_size=min(run.limits.segment, run.limits.spool // 4),
-            stall_timeout=run.limits.stall_timeout,
+            limit=sys.maxsize if urgent else run.limits.share,
+            segment_size=run.limits.segment_size,
+            stall_timeout=max([run.limits.stall_timeout, *map(run.slow, run.live.values())]),
+            others=lambda: any(other.spool.bytes_on_disk for other in tuple(run.transfers) if other.source != source),
         )
         readers = {name: spool.reader(name) for name in run.live}
         readers[CHECKSUM] = spool.reader(CHECKSUM, essential=False)

@@ -14,6 +14,7 @@ from blocks.destinations.base import Upload
 from tasks.policy import STEP, is_final
 from tasks.run import Transfer
 from vault.errors import BackupError, NotFound, UploadLost
+from vault.log import about
 from vault.milestone import milestone
 from vault.parallel import ordered
 from vault.spool import Reader, Segment
@@ -106,4 +107,5 @@ def _begin(transfer: Transfer, destination: str) -> Upload:
 @task(name="upload", task_run_name="upload {transfer.source} to {destination}", **STEP)
 def upload(transfer: Transfer, destination: str) -> StoredObject:
     """See ``upload_spool``."""
-    return upload_spool(transfer, destination)
+    with about(source=transfer.source, destination=destination):
+        return upload_spool(transfer, destination)

@@ -10,6 +10,7 @@ from blocks.destinations.base import Destination
 from tasks.policy import STEP
 from tasks.run import Sum, Transfer
 from vault.errors import ReadBackMismatch
+from vault.log import about
 from vault.milestone import milestone
 from vault.record import Verification
 from vault.streams import Digesting
@@ -48,7 +49,7 @@ def sum_of(stream: BinaryIO) -> Sum:
 @task(name="verify", task_run_name="verify {transfer.source} at {destination}", **STEP)
 def verify(transfer: Transfer, destination: str, expected: Sum) -> Verification:
     """See ``verify_object``."""
-    with transfer.timed(f"verify {destination}"):
+    with about(source=transfer.source, destination=destination), transfer.timed(f"verify {destination}"):
         how = verify_object(transfer.run.destinations[destination], transfer.key, expected)
     milestone("verify:done")
     return how

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from blocks import App, Directory, LocalDestination, SqliteDatabase
 from blocks.signing_key import keyring
@@ -47,6 +50,13 @@ class Sample:
         place.prepare()
         place.save(f"{self.name}-{name}", overwrite=True)
         return f"local-destination/{self.name}-{name}"
+
+    def retention(self) -> list[dict[str, object]]:
+        """The newest table of retention that Prefect's UI shows."""
+        with get_client(sync_client=True) as client:
+            wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[f"retention-{self.name}"]))
+            found = max(client.read_artifacts(artifact_filter=wanted), key=lambda artifact: artifact.created or 0)
+        return list(json.loads(found.data))  # type: ignore[arg-type]
 
     def rows(self, path: Path | None = None) -> list[tuple[object, ...]]:
         with closing(sqlite3.connect(path or self.database)) as database:

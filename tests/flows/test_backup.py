@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.exceptions import ParameterTypeError
 
 import flows.transfer
@@ -21,10 +22,12 @@ from blocks import App, Directory, LocalDestination
 from blocks.destinations.local_upload import LocalUpload
 from blocks.signing_key import keyring
 from flows.backup import backup
+from flows.prune import PruneRefused, prune
 from flows.report import BackupFailed
 from tasks.commit import commit_record
-from tasks.preflight import prepare_run
-from tasks.restore import RestoreRequest, restore_backup
+from tasks.preflight import Wanted, prepare_run
+from tasks.resolve import RestoreRequest
+from tasks.restore import restore_backup
 from tasks.run import Run
 from tests.flows.conftest import Sample
 from vault.age import generate_identity
@@ -38,7 +41,8 @@ from vault.errors import (
     NotFound,
     SourceError,
 )
-from vault.record import BackupId, artifact_key, seal, utc
+from vault.record import BackupId, artifact_key, utc
+from vault.sealing import seal
 from vault.spool import Segment
 from vault.workspace import default_root
 
@@ -138,6 +142,15 @@ def test_one_of_two_destinations_that_fails_does_not_lose_the_other_copy(
     assert len(sample.history().records) == 1
     bad_history = sample.history("bad")
     assert (bad_history.records, bad_history.damaged, bad_history.orphans) == ((), (), ())
+    with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[f"backup-{sample.name}"]))
+        (shown,) = client.read_artifacts(artifact_filter=wanted)
+    rows = json.loads(str(shown.data))
+    assert len({tuple(row) for row in rows}) == 1, "Prefect's UI shows the columns of the first row only"
+    assert {row["destination"].rpartition("-")[2]: row["status"].partition(":")[0] for row in rows} == {
+        "backups": "committed, verified by read-back",
+        "bad": "FAILED",
+    }
 
 
 @pytest.mark.fault("T02", "T03")
@@ -325,7 +338,7 @@ def test_retention_keeps_the_last_backup_of_a_source_that_no_newer_one_holds(sam
 
 @pytest.mark.law(4)
 @pytest.mark.fault("Z11")
-def test_a_run_deletes_ten_backups_at_most_and_says_that_more_follow(sample: Sample) -> None:
+def test_a_run_that_would_delete_more_than_ten_backups_deletes_none_and_says_how_to_allow_it(sample: Sample) -> None:
     ids = [backup(app=sample.name, type="files").id for _ in range(2)]
     (record,) = [r for r in sample.history().records if r.id == ids[0]]
     catalog, ring = Catalog(sample.destination(), sample.name, keyring().trust), keyring()
@@ -342,9 +355,12 @@ def test_a_run_deletes_ten_backups_at_most_and_says_that_more_follow(sample: Sam
     app.keep_last = 1
     app.save(sample.name, overwrite=True)
     result = backup(app=sample.name, type="files")
-    assert len(sample.history().records) == 15 - 10
-    assert any("4 more old backups" in warning for warning in result.warnings)
-    backup(app=sample.name, type="files")
+    assert len(sample.history().records) == 15
+    assert any("backups prune APP --max-deletes 14" in warning for warning in result.warnings)
+    with pytest.raises(PruneRefused, match="more than 13"):
+        prune(app=sample.name, max_deletes=13)
+    assert len(sample.history().records) == 15
+    prune(app=sample.name, max_deletes=14)
     assert len(sample.history().records) == 1
 
 
@@ -458,9 +474,9 @@ def test_two_backups_are_two_runs_with_ids_of_their_own(sample: Sample) -> None:
 def test_a_commit_that_is_repeated_after_it_succeeded_changes_nothing(sample: Sample) -> None:
     record = backup(app=sample.name).record
     assert record is not None
-    run = prepare_run(sample.name, None, None, None)
+    run = prepare_run(Wanted(sample.name))
     try:
-        run.id, run.producer = record.backup_id, record.producer
+        run.id, run.producer, run.offset = record.backup_id, record.producer, record.offset
         run.completed_at = datetime.fromisoformat(record.completed_at)
         path = sample.destination().root / record.key
         before = path.read_bytes()
@@ -475,8 +491,8 @@ def test_a_commit_that_is_repeated_after_it_succeeded_changes_nothing(sample: Sa
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"sources": ["sqlite-database/nosuch"]}, "no block sqlite-database/nosuch"),
-        ({"destinations": ["local-destination/nosuch"]}, "no block local-destination/nosuch"),
+        ({"sources": ["sqlite-database/nosuch"]}, "saved as sqlite-database/nosuch"),
+        ({"destinations": ["local-destination/nosuch"]}, "saved as local-destination/nosuch"),
         ({"destinations": []}, "no destination is named"),
         ({"sources": ["backup-app/itself"]}, "backup-app/itself"),
         ({"recipients": ["age1nonsense"]}, "recipient"),
@@ -515,6 +531,29 @@ def test_the_result_is_json_with_id_artifacts_and_destinations(sample: Sample) -
     assert value["id"] == sample.history().records[0].id
     assert len(value["artifacts"]) == 2
     assert [place["status"] for place in value["destinations"]] == ["committed"]
+
+
+@pytest.mark.fault("X04")
+def test_a_restore_whose_backup_is_deleted_meanwhile_restores_nothing_and_says_so(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, newer = backup(app=sample.name), backup(app=sample.name)
+    read = LocalDestination._read
+
+    def late(self: LocalDestination, key: str, offset: int) -> object:
+        if key.startswith(f"{sample.name}/{newer.id}.{sample.name}-files"):  # the database has been fetched by now
+            Catalog(sample.destination(), sample.name, keyring().trust).remove(BackupId.parse(newer.id))
+        return read(self, key, offset)
+
+    targets = {f"{sample.name}-db": str(tmp_path / "db"), f"{sample.name}-files": str(tmp_path / "files")}
+    request = RestoreRequest(sample.name, "latest", targets)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalDestination, "_read", late)
+        with pytest.raises(NotFound, match=r"deleted meanwhile; nothing was restored(.|\n)*Begin again"):
+            restore_backup(request, sample.destination(), keyring().trust)
+    assert not (tmp_path / "db").exists()
+    assert not (tmp_path / "files").exists()
+    assert restore_backup(request, sample.destination(), keyring().trust).id == older.id
 
 
 @pytest.mark.fault("X03")

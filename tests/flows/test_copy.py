@@ -18,14 +18,16 @@ from blocks.signing_key import keyring
 from flows.backup import backup
 from flows.copy_backup import CopyFailed, CopyResult, copy_backup
 from tasks.copy import clean_up, prepare, read_origin
-from tasks.restore import RestoreRequest, restore_backup
+from tasks.resolve import RestoreRequest
+from tasks.restore import restore_backup
 from tasks.run import Origin, Transfer
 from tests.flows.committed import commit, put
 from tests.flows.conftest import Sample
 from vault.age import generate_identity
 from vault.catalog import Catalog, History
 from vault.errors import AlreadyExists, ConfigError, Corrupt, DestinationError, NoSpace, WrongKey
-from vault.record import BackupRecord, seal
+from vault.record import BackupRecord
+from vault.sealing import seal
 from vault.signing import Signer, Trust, key_id
 from vault.spool import Segment
 from vault.workspace import leftovers

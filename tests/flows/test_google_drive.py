@@ -12,7 +12,8 @@ from prefect.blocks.core import Block
 from blocks import App, GoogleDriveDestination
 from blocks.signing_key import keyring
 from flows.backup import backup
-from tasks.restore import RestoreRequest, restore_backup
+from tasks.resolve import RestoreRequest
+from tasks.restore import restore_backup
 from tests.destinations.test_google_drive import destination, lies_in, pauses, server
 from tests.flows.conftest import Sample
 from tests.peers.drive import DriveServer

@@ -1,0 +1,120 @@
+"""The prune flow: retention by hand. What a backup would let go after its commit goes now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from blocks.signing_key import keyring
+from flows.backup import AppName, DestinationName, Reference
+from flows.report import error_text
+from flows.retention_table import show_retention
+from flows.transfer import error_of, wait_all
+from tasks.log import run_log
+from tasks.policy import as_it_is
+from tasks.prune import Pruned, Pruning, Saved, prune_task
+from vault.errors import BackupError
+from vault.record import BackupType
+from vault.retention import MAX_DELETES, RetentionPolicy
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """What became of the app's backups, by destination and type."""
+
+    app: str
+    dry_run: bool
+    pruned: tuple[Pruned, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "app": self.app,
+            "dry_run": self.dry_run,
+            "places": [
+                {
+                    "destination": one.destination,
+                    "type": one.type or None,
+                    "error": error_text(one.error) or None,
+                    "deleted": [str(backup_id) for backup_id in one.judged.dropped] if one.judged else [],
+                    "backups": [*one.judged.rows()] if one.judged else [],
+                }
+                for one in self.pruned
+            ],
+        }
+
+
+class PruneRefused(BackupError):
+    """At one destination or more nothing was deleted; elsewhere what had to go went."""
+
+    def __init__(self, result: PruneResult) -> None:
+        errors = [one for one in result.pruned if one.error]
+        lines = [f"{one.destination}{one.type and f' ({one.type})'}: {error_text(one.error)}" for one in errors]
+        super().__init__(f"app {result.app} was not pruned at {len(errors)} of {len(result.pruned)}", "\n".join(lines))
+        self.result = result
+
+    def __reduce__(self) -> tuple[type[PruneRefused], tuple[PruneResult]]:
+        return type(self), (self.result,)
+
+
+@flow(
+    name="prune",
+    flow_run_name="prune {app}",
+    task_runner=ThreadPoolTaskRunner(max_workers=8),  # type: ignore[arg-type]
+    persist_result=False,
+)
+def prune(
+    app: AppName,
+    type: BackupType | None = None,
+    destinations: list[Reference] | None = None,
+    keep: RetentionPolicy | None = None,
+    keep_at: dict[DestinationName, RetentionPolicy] | None = None,
+    max_deletes: Annotated[int, Field(ge=0)] = MAX_DELETES,
+    accept_missing: bool = False,
+    dry_run: bool = False,
+) -> PruneResult:
+    """Delete the backups of an app that newer ones replace, as its schedules would.
+
+    Args:
+        app: The saved app.
+        type: Only database, files or full; empty takes all types.
+        destinations: Where, each as block-type-slug/name; empty takes all to which its backups go.
+        keep: Which backups stay; empty: as its schedules and the app say.
+        keep_at: The same for single destinations, by name, where that differs.
+        max_deletes: Delete nothing where more than so many of one type would go.
+        accept_missing: Go on although backups that were there the last time are gone.
+        dry_run: Only show what would go.
+    """
+    saved = Saved.read(app)
+    places = saved.places(destinations)
+    policies = saved.policies(keep, keep_at or {}, places)
+    pruning = Pruning(app, places, keyring().trust, type, policies, max_deletes, accept_missing, dry_run)
+    futures = {name: prune_task.submit(as_it_is(pruning), name) for name in places}
+    wait_all(None, [*futures.values()])
+    pruned: list[Pruned] = []
+    for name, future in futures.items():
+        error = error_of(future)
+        if error is None:
+            pruned += future.result()
+        elif isinstance(error, BackupError):
+            pruned.append(Pruned(name, "", error=error))
+        else:
+            raise error
+    result = PruneResult(app, dry_run, tuple(pruned))
+    show_retention(app, [one.judged for one in pruned if one.judged])
+    for one in pruned:
+        run_log().info("%s %s: %s", one.destination, one.type, _said(one, dry_run))
+    if any(one.error for one in pruned):
+        raise PruneRefused(result)
+    return result
+
+
+def _said(one: Pruned, dry_run: bool) -> str:
+    if one.judged is None:
+        return error_text(one.error)
+    stay = len(one.judged.plan.keep)
+    return f"{len(one.judged.plan.drop)} would go, {stay} stay" if dry_run else f"{len(one.judged.dropped)} went"

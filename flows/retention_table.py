@@ -1,0 +1,31 @@
+"""What retention did and why, as a table artifact of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from prefect.artifacts import create_table_artifact
+
+from flows.report import best_effort
+from tasks.retain import Judged
+
+_MOST = 500  # rows that Prefect's UI shows without trouble
+
+
+def show_retention(app: str, judged: Sequence[Judged]) -> None:
+    """A row for each backup at each destination, with the reason why it stays or went."""
+    if not judged:
+        return
+    rows = [row for one in judged for row in one.rows()]
+    more = f"; the first {_MOST} of {len(rows)}" if len(rows) > _MOST else ""
+    best_effort(
+        lambda: create_table_artifact(
+            key=f"retention-{app}",
+            table=rows[:_MOST],
+            description=f"Which backups of {app} stay, and why ({_counted(judged)}{more})",
+        )
+    )
+
+
+def _counted(judged: Iterable[Judged]) -> str:
+    return "; ".join(f"{len(one.dropped)} deleted at {one.destination}" for one in judged)

@@ -1,0 +1,252 @@
+"""Who is told of what, by a real Prefect server and a real mail server."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+from prefect import flow_engine
+from prefect.blocks.core import Block
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.events import emit_event
+from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
+from prefect.events.schemas.events import Event
+from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, State
+
+from blocks import App, Mailer
+from cli.api import free_port
+from deployments import schedules
+from deployments.absence import bring_up_to_date, expect_backups, expect_none, missed_name
+from deployments.automations import MAILS, MISSED, all_known, forget, mail_failures, mail_name
+from flows.backup import backup
+from flows.report import BackupFailed
+from flows.watch import Overdue, watch
+from tasks.events import HELD
+from tasks.schedules import Schedule, When, one
+from tests.flows.conftest import Sample
+from tests.peers.prefect_worker import until
+from tests.peers.smtp import MailServer, mail_server
+from vault.errors import BackupError
+from vault.units import human
+
+POOL = "backups-tests"
+
+
+def saved_mailer(name: str, port: int) -> UUID:
+    """One that waits for a second only, where there is too much or an error."""
+    who = {"sender": "b@example.org", "recipients": ["ops@example.org"]}
+    mailer = Mailer.model_validate({"host": "127.0.0.1", "port": port, "security": "none", "pause": 1, **who})
+    return cast("UUID", mailer.save(name, overwrite=True))
+
+
+def until_mailed(inbox: MailServer) -> None:
+    """Until the server knows the automations that were made: it takes them in a moment after it has said so."""
+    key = uuid4().hex
+    until(
+        lambda: emit_event(HELD, {"prefect.resource.id": key}, payload={"subject": key, "text": ""}) and inbox.has(key)
+    )
+
+
+@pytest.fixture(scope="module")
+def inbox(prefect_api: object) -> Iterator[MailServer]:
+    """Where all mails of this module go."""
+    with mail_server() as server:
+        mail_failures("alarms", saved_mailer("alarms", server.port))
+        until_mailed(server)
+        yield server
+        forget("alarms")
+        Block.delete("backup-mailer/alarms")
+
+
+@pytest.fixture
+def schedule(sample: Sample) -> Iterator[Schedule]:
+    """Each minute, if there were a worker."""
+    schedules.add(Schedule(sample.name, (When("* * * * *"),), {"app": sample.name}), POOL)
+    yield one(sample.name)
+    schedules.remove(sample.name)
+
+
+def run_of(schedule: Schedule) -> Any:
+    """The result of a run of *schedule*, in this process."""
+    assert schedule.id is not None
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run_from_deployment(schedule.id)
+    return flow_engine.run_flow(backup, flow_run=run, parameters=schedule.parameters)
+
+
+def a_run(name: str, *states: State) -> FlowRun:
+    """A run of the backup flow that has gone through *states*."""
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(backup, name=name, parameters={"app": name}, state=Pending())
+        for state in states:
+            client.set_flow_run_state(run.id, state, force=True)
+    return run
+
+
+def waited_for() -> list[str]:
+    return [name.removeprefix(MISSED).removesuffix(" in time") for name in all_known() if name.startswith(MISSED)]
+
+
+@pytest.mark.fault("M04", "M05")
+def test_whatever_ends_a_run_but_success_is_mailed_and_what_never_began_is_not(inbox: MailServer) -> None:
+    name = f"ended-{uuid4().hex[:8]}"
+    a_run(name, Cancelled(message="late"))
+    a_run(name, Running(), Completed())
+    ends = {
+        "failed": Failed(message="the reason of failed" + "x" * 3_000_000),
+        "crashed": Crashed(message="the reason of crashed"),
+        "timedout": Failed(name="TimedOut", message="the reason of timedout"),
+        "cancelled": Cancelled(message="the reason of cancelled"),
+    }
+    for state in ends.values():
+        a_run(name, Running(), state)
+    for end in ends:
+        mail = inbox.find(f"backup {end}: {name}", f"the reason of {end}")
+        assert "Flow run: " in mail.get_content()
+    about = [mail["Subject"] for mail in inbox.mails() if name in mail["Subject"]]
+    assert sorted(about) == sorted(f"backup {end}: {name}" for end in ends)
+
+
+@pytest.mark.law(12)
+@pytest.mark.fault("Z08")
+def test_a_schedule_that_leaves_no_backup_in_time_is_mailed_and_the_last_one_named(
+    inbox: MailServer, schedule: Schedule
+) -> None:
+    assert schedule.period(schedule.since) == timedelta(minutes=1)
+    least = timedelta(seconds=10 - 60)  # ten seconds are the least that Prefect waits
+    never = replace(schedule, name=f"{schedule.name}-never", id=uuid4())
+    expect_backups(never, grace=least)
+    expect_backups(schedule, grace=least)
+    result = run_of(schedule)
+    last = f"The last one is {result.id} at {schedule.name}-backups."
+    inbox.find(f"no backup by {schedule.name} in time", last, seconds=180)
+    inbox.find(f"no backup by {never.name} in time", "There was none since", seconds=180)
+    expect_none(never.name)
+
+
+def test_what_is_waited_for_follows_the_schedules_and_what_is_as_it_should_be_is_left_alone(
+    inbox: MailServer, schedule: Schedule
+) -> None:
+    assert schedule.name in waited_for()
+    before = all_known()
+    bring_up_to_date()
+    assert {mail_name("alarms", kind) for kind in MAILS} <= set(before)
+    assert all_known().items() >= before.items()
+    with get_client(sync_client=True) as client:
+        (waiting,) = client.read_automations_by_name(missed_name(schedule.name))
+        bring_up_to_date()
+        assert client.read_automations_by_name(missed_name(schedule.name)) == [waiting], "what it has counted is kept"
+        schedules.change(replace(schedule, when=(When("0 2 * * 1-5"),), grace_hours=7.5))
+        (weekdays,) = client.read_automations_by_name(missed_name(schedule.name))
+        assert weekdays.trigger.triggers[0].within == timedelta(days=3, hours=7.5), "over the weekend"
+        assert client.read_deployment(schedule.id).id == schedule.id
+        # In Prefect's UI: another name, a pause, and one that is gone.
+        client.pause_deployment(schedule.id)
+        bring_up_to_date()
+        assert schedule.name not in waited_for()
+        client.resume_deployment(schedule.id)
+        bring_up_to_date()
+        assert schedule.name in waited_for()
+    schedules.pause(schedule.name, paused=True)
+    assert schedule.name not in waited_for()
+    schedules.pause(schedule.name, paused=False)
+    assert schedule.name in waited_for()
+    expect_backups(replace(schedule, name=f"{schedule.name}-gone"))
+    mail_failures("gone", Mailer.load("alarms")._block_document_id or uuid4())
+    bring_up_to_date()
+    assert f"{schedule.name}-gone" not in waited_for()
+    assert mail_name("gone") not in all_known()
+
+
+def test_a_backup_that_works_again_is_mailed_once(inbox: MailServer, sample: Sample, schedule: Schedule) -> None:
+    run_of(schedule)
+    shutil.move(sample.files, sample.root / "away")
+    with pytest.raises(BackupError):
+        run_of(schedule)
+    shutil.move(sample.root / "away", sample.files)
+    result = run_of(schedule)
+    mail = inbox.find(f"backup works again: {sample.name}", result.id)
+    assert "The run before it ended as Failed" in mail.get_content()
+    assert str(sample.files) in mail.get_content(), "what it was"
+    run_of(schedule)
+    gone = sample.add_destination("gone")
+    shutil.rmtree(sample.root / "gone")
+    with pytest.raises(BackupFailed):
+        backup(app=sample.name, destinations=[f"local-destination/{sample.name}-backups", gone])
+    inbox.find(f"backup failed: {sample.name}", f"committed at {sample.name}-backups; failed at {sample.name}-gone")
+    backup(app=sample.name, type="full")
+    again = backup(app=sample.name)
+    inbox.find(f"backup works again: {sample.name}", again.id)
+    told = [mail for mail in inbox.mails() if mail["Subject"] == f"backup works again: {sample.name}"]
+    assert len({mail.get_content() for mail in told}) == 2
+
+
+def test_a_retention_that_is_held_is_mailed_and_the_backup_is_good(inbox: MailServer, sample: Sample) -> None:
+    backup(app=sample.name)
+    (record,) = (sample.root / "backups" / sample.name).glob("*.json")
+    record.write_text(record.read_text().replace(sample.name, "another"))
+    result = backup(app=sample.name, keep={"keep_last": 1})
+    mail = inbox.find(f"retention held at {sample.name}-backups: {sample.name}", result.id)
+    assert "itself is good" in mail.get_content()
+
+
+@pytest.mark.law(12)
+@pytest.mark.fault("M03")
+def test_a_mail_says_how_each_app_is_also_when_all_is_well(
+    inbox: MailServer, sample: Sample, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.watch.schedules", lambda: [schedule])  # whatever else there may be
+    app = App.load(sample.name)
+    app.destinations = [*app.destinations, sample.add_destination("other")]
+    app.save(sample.name, overwrite=True)
+    App(sources=app.sources, destinations=app.destinations).save(f"{sample.name}-never")
+    result = run_of(schedule)
+    watch(report=True)
+    text = inbox.find("Backups of 1 app: all as they should be", result.id).get_content()
+    size, where = human(result.record.size), f"{sample.name}-backups (read-back), {sample.name}-other (read-back)"
+    line = rf"^{sample.name}: {result.id}, \d+ min old, {size}, at {re.escape(where)}\r?$"
+    assert re.search(line, text, re.MULTILINE)
+    assert f"{sample.name}-never" in text.partition("Without an active schedule: ")[2]
+    shutil.rmtree(sample.root / "other")
+    newer = backup(app=sample.name, destinations=[f"local-destination/{sample.name}-backups"])
+    with pytest.raises(Overdue):
+        watch(report=True)
+    text = inbox.find("Backups of 1 app: 1 not as they should be", newer.id).get_content()
+    assert f"at {sample.name}-backups (read-back); PROBLEM at {sample.name}-other: " in text
+
+
+@pytest.mark.fault("M01")
+def test_a_mail_server_that_is_down_changes_nothing_of_the_run_is_seen_and_gets_the_mail_later(
+    inbox: MailServer,
+) -> None:
+    name, port = f"down-{uuid4().hex[:8]}", free_port()
+    mail_failures("down", saved_mailer("down", port))
+    try:
+        until_mailed(inbox)
+        run = a_run(name, Running(), Failed(message="the reason"))
+        inbox.find(f"backup failed: {name}")
+        with get_client(sync_client=True) as client:
+
+            def failures() -> list[Event]:
+                own = EventResourceFilter(labels={"prefect.resource.name": mail_name("down")})
+                wanted = EventFilter(event=EventNameFilter(name=["prefect.automation.action.failed"]), resource=own)
+                return client.read_events(wanted, limit=50).events
+
+            until(failures)
+            (event,) = failures()
+            after = client.read_flow_run(run.id)
+        assert f"127.0.0.1:{port} cannot be reached: Connection refused" in event.payload["notification_log"]
+        assert after.state is not None
+        assert (after.state.name, after.state.message) == ("Failed", "the reason")
+        with mail_server(port=port) as back:
+            back.find(f"backup failed: {name}", "the reason", seconds=180)
+    finally:
+        forget("down")
+        Block.delete("backup-mailer/down")
