@@ -2,23 +2,59 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import copy
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
+from uuid import UUID
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.objects import WorkPool
 from prefect.deployments.runner import RunnerDeployment
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.flows import Flow
+from prefect.schedules import Cron
 
 import blocks
+from blocks.destinations import DESTINATIONS, Destination
+from blocks.loading import load, saved
+from blocks.servers import SERVERS
+from blocks.ssh_server import SshServer
+from deployments.absence import bring_up_to_date
+from deployments.automations import BEAT
+from deployments.pull import ThisInstallation
 from flows.backup import backup
 from flows.copy_backup import copy_backup
+from flows.prune import prune
 from flows.restore import restore
 from flows.test_destination import check_destination
+from flows.watch import watch
 
-_ROOT = Path(__file__).resolve().parent.parent
+_WATCH, _WEEKLY = Cron("0 9 * * *", timezone="UTC"), Cron("5 9 * * 1", timezone="UTC")
+ON_DEMAND: dict[str, Flow[..., Any]] = {
+    "flows/backup.py:backup": backup,
+    "flows/restore.py:restore": restore,
+    "flows/copy_backup.py:copy_backup": copy_backup,
+    "flows/prune.py:prune": prune,
+    "flows/test_destination.py:check_destination": check_destination,
+}
+"""What a person starts, by its entrypoint."""
+WATCH = "flows/watch.py:watch"
+DAILY: dict[str, Flow[..., Any]] = {WATCH: watch}
+"""What runs each day."""
+HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+"""In the environment of a run: how often it gives a sign of life, in seconds."""
+
+
+def register_all(pool: str) -> None:
+    """All of it, and the automations."""
+    register_blocks()
+    register_limits()
+    register_pool(pool)
+    register_deployments(pool)
+    bring_up_to_date()
 
 
 def block_types() -> list[type[Block]]:
@@ -33,28 +69,61 @@ def register_blocks() -> None:
         kind.register_type_and_schema()
 
 
-def register_pool(name: str) -> None:
-    """A process work pool. Its children's output is not streamed: a worker that dies must not fail their runs."""
-    from prefect.workers.process import ProcessWorker
+def register_limits() -> None:
+    """How many dumps may run at once on every saved server, and how many runs upload to every saved destination."""
+    for ref in saved(SERVERS):
+        load(ref, SshServer).set_limit()
+    for ref in saved(DESTINATIONS):
+        load(ref, Destination).set_limit()  # type: ignore[type-abstract]
 
-    template = ProcessWorker.get_default_base_job_template()
-    template["variables"]["properties"]["stream_output"]["default"] = False
+
+def register_pool(name: str) -> None:
+    """A process work pool. Its children's output is not streamed: a worker that dies must not fail their runs.
+
+    One that is there is left as it is, but for that.
+    """
     with get_client(sync_client=True) as client:
         try:
-            client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
-        except ObjectAlreadyExists:
+            there = client.read_work_pool(name)
+        except ObjectNotFound:
+            from prefect.workers.process import ProcessWorker
+
+            template = not_streaming(ProcessWorker.get_default_base_job_template())
+            with suppress(ObjectAlreadyExists):  # somebody else made it meanwhile
+                client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
             return
+        if streams(there):
+            client.update_work_pool(name, WorkPoolUpdate(base_job_template=not_streaming(there.base_job_template)))
+
+
+def streams(pool: WorkPool) -> bool:
+    """Whether the worker of *pool* reads what its runs print: when it dies, they are cut off."""
+    variables = pool.base_job_template.get("variables", {}).get("properties", {})
+    return pool.type == "process" and bool(variables.get("stream_output", {}).get("default"))
+
+
+def not_streaming(template: dict[str, Any]) -> dict[str, Any]:
+    """*template* of a process work pool, with that off."""
+    changed = copy.deepcopy(template)
+    changed["variables"]["properties"]["stream_output"]["default"] = False
+    return changed
 
 
 def register_deployments(pool: str) -> None:
-    """``FLOW/on-demand`` for each flow, run from this checkout."""
-    _deploy(backup, "flows/backup.py:backup", pool)
-    _deploy(restore, "flows/restore.py:restore", pool)
-    _deploy(copy_backup, "flows/copy_backup.py:copy_backup", pool)
-    _deploy(check_destination, "flows/test_destination.py:check_destination", pool)
+    """``FLOW/on-demand`` for each flow, ``FLOW/daily`` at nine (UTC), and ``watch/weekly``, which always mails.
+
+    All run from the worker's installation.
+    """
+    for entrypoint, flow in ON_DEMAND.items():
+        deploy(flow, entrypoint, name="on-demand", work_pool_name=pool)
+    for entrypoint, flow in DAILY.items():
+        deploy(flow, entrypoint, name="daily", work_pool_name=pool, schedules=[_WATCH])
+    deploy(watch, WATCH, name="weekly", work_pool_name=pool, schedules=[_WEEKLY], parameters={"report": True})
 
 
-def _deploy(flow: Flow[..., Any], entrypoint: str, pool: str) -> None:
-    found = cast("Flow[..., Any]", flow.from_source(source=str(_ROOT), entrypoint=entrypoint))
-    deployment = found.to_deployment(name="on-demand", work_pool_name=pool, tags=["backups"])
-    cast("RunnerDeployment", deployment).apply()
+def deploy(flow: Flow[..., Any], entrypoint: str, tags: Sequence[str] = (), **options: Any) -> UUID:
+    """A deployment of *flow*, made or brought up to date; *options* as Prefect has them. Returns its id."""
+    found = cast("Flow[..., Any]", flow.from_source(source=ThisInstallation(), entrypoint=entrypoint))
+    job = {"env": {HEARTBEAT: f"{BEAT.total_seconds():.0f}"}, "stream_output": False}
+    made = cast("RunnerDeployment", found.to_deployment(tags=["backups", *tags], job_variables=job, **options))
+    return cast("UUID", made.apply())

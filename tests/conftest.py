@@ -13,7 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.faults"]
+pytest_plugins = ["tests.faults", "tests.reduced"]
 
 _home = Path(tempfile.mkdtemp(prefix="backups-tests-"))
 
@@ -26,7 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Cores are shared and noisy: a deadline would measure the neighbours. CI tries the same examples each time.
     hypothesis.settings.register_profile("shared", deadline=None, derandomize="CI" in os.environ)
     hypothesis.settings.load_profile("shared")
-    for name in [name for name in os.environ if name.startswith(("PREFECT_", "BACKUPS_", "PG", "XDG_", "AWS_"))]:
+    for name in [
+        name for name in os.environ if name.startswith(("PREFECT_", "BACKUPS_", "PG", "XDG_", "AWS_", "DOCKER_"))
+    ]:
         del os.environ[name]
     os.environ.update(
         HOME=str(_home),
@@ -50,6 +52,7 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session")
 def prefect_api() -> Iterator[None]:
     """A Prefect API with an empty database for this session; it takes some seconds to start, so there is one."""
+    import prefect.context
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from tests.peers.prefect_server import prefect_server
@@ -58,5 +61,8 @@ def prefect_api() -> Iterator[None]:
         prefect_server(_home / "api") as url,
         # Without heartbeats: each flow would wait for about a second for the thread that sends them.
         temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        pytest.MonkeyPatch.context() as patch,
     ):
+        # Threads of Prefect's own begin with these, and would start a server for themselves.
+        patch.setattr(prefect.context, "GLOBAL_SETTINGS_CONTEXT", prefect.context.get_settings_context())
         yield
