@@ -7,7 +7,28 @@ import sys
 
 from cyclopts import App, CycloptsError
 
-from cli import apps, copy_backup, destinations, keys, lists, restore, run, sources, sync_catalog, up
+from cli import (
+    apps,
+    copy_backup,
+    destinations,
+    doctor,
+    hooks,
+    keys,
+    lists,
+    marks,
+    notify,
+    prune,
+    register,
+    restore,
+    run,
+    schedules,
+    servers,
+    sources,
+    sync_catalog,
+    up,
+    watch,
+    worker,
+)
 from cli.demo import demo
 from cli.output import note
 from vault.errors import BackupError, ConfigError, printable
@@ -26,12 +47,24 @@ app.command(lists.list_backups, name="list")
 app.command(lists.show)
 app.command(restore.restore)
 app.command(copy_backup.copy)
+app.command(prune.prune)
+app.command(marks.pin)
+app.command(marks.unpin)
+app.command(marks.confirm)
 app.command(sources.source_app)
 app.command(apps.app_app)
+app.command(hooks.hook_app)
+app.command(servers.server_app)
 app.command(destinations.destination_app)
+app.command(schedules.schedule_app)
+app.command(notify.notify_app)
 app.command(sync_catalog.sync_catalog)
 app.command(keys.keys_app)
+app.command(watch.watch)
+app.command(doctor.doctor)
 app.command(up.up)
+app.command(worker.worker)
+app.command(register.register)
 
 
 def main() -> None:

@@ -27,13 +27,18 @@ from vault.errors import BackupError, ConfigError
 from vault.process import tied_to_us
 from vault.store import is_path
 
+POOL = "backups"
+"""The work pool of what runs by itself."""
+
 START_TIMEOUT = 120.0
 """Seconds for the embedded API to answer; a first start migrates its database (28 s on 2 cores)."""
 _FAREWELL = 10.0
-_QUIET = {
+_DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # after 90 days: the records stay
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60",  # seconds, as in deployments.automations
 }
 
 
@@ -79,7 +84,7 @@ def api_for(place: str | None) -> AbstractContextManager[None]:
 @contextmanager
 def prefect_api() -> Iterator[None]:
     """Within, Prefect's client has an API to talk to."""
-    os.environ.update({key: os.environ.get(key, value) for key, value in _QUIET.items()})
+    os.environ.update({key: os.environ.get(key, value) for key, value in _DEFAULTS.items()})
     configured = prefect_setting("PREFECT_API_URL")
     if configured is not None:
         if not _answers(configured):
@@ -146,7 +151,7 @@ def start_server(port: int, extra: dict[str, str]) -> subprocess.Popen[bytes]:
     database = prefect_database()
     if database is not None and not database.exists() and not copy_template(database):
         note("Setting up Prefect's database; this is needed once and takes about half a minute.")
-    environment = {**os.environ, **_QUIET, **key.environment, **extra, "PREFECT__SERVER_FINAL": "1"}
+    environment = {**_DEFAULTS, **os.environ, **key.environment, **extra, "PREFECT__SERVER_FINAL": "1"}
     environment.pop("PREFECT_API_URL", None)
     if "PREFECT_API_AUTH_STRING" in extra:
         environment["PREFECT_SERVER_API_AUTH_STRING"] = extra["PREFECT_API_AUTH_STRING"]

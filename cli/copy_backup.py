@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from cli.api import prefect_api
-from cli.output import progress_line, show_json
+from cli.output import how_to_restore, progress_line, show_json
 from cli.saved import Flag, Repeated
 from vault.errors import ConfigError, printable
 from vault.store import absolute, is_path
@@ -75,4 +75,6 @@ def _tell(result: CopyResult) -> None:
         if landing.record:
             how = "was there already, " if landing.name in result.there else ""
             print(f"  {landing.name} ({landing.location}): {how}verified by {landing.record.verified}")
-    print(f"Restore it with: backups restore {result.app} {result.id} --from {result.destinations[0].name} --to TARGET")
+    first = result.destinations[0]
+    if first.record:
+        print(how_to_restore(first.record, first.name))

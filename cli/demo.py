@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.api import prefect_api
-from cli.output import human, note, progress_line, show_table
+from cli.output import note, progress_line, show_table
 from vault.errors import IntegrityError
+from vault.units import human
 
 APP = "backups-demo"
 _REFERENCES = (
@@ -53,7 +54,7 @@ The restored app is equal to the original, byte by byte and row by row. Everythi
 Next:
   backups list {APP} --from {root}/backups
   backups restore {APP} latest --from {root}/backups --to {root}/restored-again
-  backups run --app myapp --source ./mydata --to /mnt/backups     # your own; --source also takes postgresql://user@host/db
+  backups run --app myapp --source ./mydata --to /mnt/backups     # your own; --source also takes postgresql:// and mysql://user@host/db
   backups up                                                      # Prefect's UI, with the run that you just made"""
     )
     return 0
@@ -139,7 +140,8 @@ def _listed(root: Path) -> str:
 def _restore(root: Path) -> None:
     from blocks import LocalDestination
     from blocks.signing_key import known_trust
-    from tasks.restore import RestoreRequest, restore_backup
+    from tasks.resolve import RestoreRequest
+    from tasks.restore import restore_backup
 
     request = RestoreRequest(APP, "latest", {"": str(root / "restored")})
     restore_backup(request, LocalDestination(root=root / "backups"), known_trust())

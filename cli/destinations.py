@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from cli.api import api_for, prefect_api
 from cli.google_drive import add_google_drive, update_google_drive
+from cli.limits import NO_LIMITS, Limits
 from cli.output import show_json, show_table
 from cli.saved import Flag, SecretFile, add_verbs, made, new_secret, save, secret, update, update_any
 from cli.sftp import add_sftp, update_sftp
@@ -87,7 +88,7 @@ def update_by_name(name: str, /, *options: Annotated[str, Parameter(allow_leadin
 
 
 @_add_destination.command(name="local")
-def add_local(name: str, root: Path, /, *, no_test: Annotated[bool, Flag] = False) -> None:
+def add_local(name: str, root: Path, /, *, limits: Limits = NO_LIMITS, no_test: Annotated[bool, Flag] = False) -> None:
     """Save a local directory as a destination, and mark it, so that a missing disk is noticed.
 
     Example: backups destination add local disk /mnt/backups
@@ -105,14 +106,21 @@ def add_local(name: str, root: Path, /, *, no_test: Annotated[bool, Flag] = Fals
         from blocks.destinations import LocalDestination
 
         check_name(name, "destination")
-        block = made(LocalDestination, root=absolute(str(root)))
+        block = made(LocalDestination, root=absolute(str(root)), **limits.given)
         block.prepare()
         save("destination", name, block, no_test)
 
 
 @_update_destination.command(name="local")
-def update_local(name: str, /, *, root: Path | None = None, no_test: Annotated[bool, Flag] = False) -> None:
-    """Change where a local directory is found: the same one, with its marker file, at another path.
+def update_local(
+    name: str,
+    /,
+    *,
+    root: Path | None = None,
+    limits: Limits = NO_LIMITS,
+    no_test: Annotated[bool, Flag] = False,
+) -> None:
+    """Change where a local directory is found: the same one, with its marker file, at another path; or its limits.
 
     Example: backups destination update local disk --root /mnt/elsewhere
 
@@ -128,7 +136,7 @@ def update_local(name: str, /, *, root: Path | None = None, no_test: Annotated[b
     with prefect_api():
         from blocks.destinations import LocalDestination
 
-        changes = {"root": Path(absolute(str(root))) if root else None}
+        changes = {"root": Path(absolute(str(root))) if root else None, **limits.given}
         update("destination", name, LocalDestination, changes, no_test)
 
 
@@ -147,6 +155,7 @@ def add_b2(
     parallel_parts: int = 4,
     object_lock_days: int = 0,
     ca_file: Path | None = None,
+    limits: Limits = NO_LIMITS,
     no_test: Annotated[bool, Flag] = False,
 ) -> None:
     """Save a bucket at Backblaze B2, or at any other store that speaks S3. Its secret key is asked for.
@@ -198,6 +207,7 @@ def add_b2(
             parallel_parts=parallel_parts,
             object_lock_days=object_lock_days,
             ca_file=absolute(str(ca_file)) if ca_file else "",
+            **limits.given,
         )
         save("destination", name, block, no_test)
 
@@ -215,6 +225,7 @@ def update_b2(
     parallel_parts: int | None = None,
     object_lock_days: int | None = None,
     ca_file: Path | None = None,
+    limits: Limits = NO_LIMITS,
     no_test: Annotated[bool, Flag] = False,
 ) -> None:
     """Change how a bucket is reached, or its key. Another bucket or prefix is a destination of its own.
@@ -256,5 +267,6 @@ def update_b2(
             "parallel_parts": parallel_parts,
             "object_lock_days": object_lock_days,
             "ca_file": absolute(str(ca_file)) if ca_file else None,
+            **limits.given,
         }
         update("destination", name, B2Destination, changes, no_test)

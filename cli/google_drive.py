@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from cli.api import prefect_api
+from cli.limits import NO_LIMITS, Limits
 from cli.saved import Flag, made, read_whole, save, update
 from vault.errors import ConfigError
 from vault.store import check_name
@@ -23,6 +24,7 @@ def add_google_drive(
     oauth: Annotated[bool, Flag] = False,
     client_secrets: str | None = None,
     scope: Scope = "drive.file",
+    limits: Limits = NO_LIMITS,
     no_test: Annotated[bool, Flag] = False,
 ) -> None:
     """Save a folder in Google Drive as a destination: in a Shared Drive, or in somebody's My Drive.
@@ -61,7 +63,7 @@ def add_google_drive(
         else:
             account = _authorised(client_secrets, None, scope)
         place = {"folder_id": folder_id, "shared_drive": shared_drive, "scope": scope}
-        block = made(GoogleDriveDestination, **place, **account)
+        block = made(GoogleDriveDestination, **place, **account, **limits.given)
         block.prepare()
         save("destination", name, block, no_test)
 
@@ -75,6 +77,7 @@ def update_google_drive(
     oauth: Annotated[bool, Flag] = False,
     client_secrets: str | None = None,
     scope: Scope | None = None,
+    limits: Limits = NO_LIMITS,
     no_test: Annotated[bool, Flag] = False,
 ) -> None:
     """Change the account that writes into a folder in Google Drive; another folder is a destination of its own.
@@ -104,7 +107,7 @@ def update_google_drive(
         from blocks.destinations import GoogleDriveDestination
         from blocks.loading import load
 
-        changes: dict[str, Any] = {"impersonate": impersonate, "scope": scope}
+        changes: dict[str, Any] = {"impersonate": impersonate, "scope": scope, **limits.given}
         if service_account is not None:
             changes |= {"service_account_key": read_whole(service_account), **_NO_PERSON}
         if oauth:

@@ -32,10 +32,15 @@ def prefect_setting(name: str) -> str | None:
     return str(found) if found else None
 
 
+def database_url() -> str | None:
+    """Where Prefect's server keeps everything, if that is set as a URL."""
+    names = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+    return next(filter(None, map(prefect_setting, names)), None)
+
+
 def prefect_database() -> Path | None:
     """The SQLite file in which a server that we start keeps everything; None where that is another database."""
-    names = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
-    url = next(filter(None, map(prefect_setting, names)), None)
+    url = database_url()
     if url is None:
         driver = prefect_setting("PREFECT_SERVER_DATABASE_DRIVER") or "sqlite+aiosqlite"
         name = prefect_setting("PREFECT_SERVER_DATABASE_NAME") or prefect_home() / "prefect.db"

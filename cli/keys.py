@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from cli.api import prefect_api
+from cli.home import own_files
 from cli.output import note, show_json
 from vault.errors import ConfigError
 
@@ -51,6 +52,11 @@ def generate(*, output: Path | None = None, json: Annotated[bool, Flag] = False)
     note(f"Encrypt with: backups run APP --encrypt-to {recipient}")
 
 
+def shown_file() -> Path:
+    """Where it is kept that a person has been shown the id of the signing key, and which one that was."""
+    return own_files() / "shown-key"
+
+
 def _write_new(path: Path, text: str) -> None:
     try:
         with open(path, "x", opener=_private) as file:
@@ -81,6 +87,8 @@ def show(*, json: Annotated[bool, Flag] = False) -> None:
         from vault.signing import key_id
 
         public_key = keyring().signer.public_key
+    shown_file().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    shown_file().write_text(f"{key_id(public_key)}\n")
     if json:
         show_json({"id": key_id(public_key), "public_key": public_key})
     else:

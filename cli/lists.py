@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from cli.api import api_for
-from cli.output import human, note, show_json, show_table
+from cli.output import note, show_json, show_table
 from vault.errors import BackupError, ConfigError, printable
 from vault.store import check_name, is_path
+from vault.units import human
 
 if TYPE_CHECKING:
     from blocks.destinations import Destination
@@ -35,11 +37,14 @@ class Row:
     status: str
     verified: str | None = None
     detail: str = ""
+    remedy: str = ""
+    pinned: bool = False
 
     def cells(self) -> tuple[str, ...]:
         """For the table."""
         size = human(self.size) if self.size is not None else "-"
         status = f"verified ({self.verified})" if self.verified else self.status
+        status += ", pinned" if self.pinned else ""
         return self.id, self.app, self.time, self.type, size, self.destination, status
 
 
@@ -92,12 +97,22 @@ def list_backups(
         show_table(_HEADS, [row.cells() for row in rows])
     else:
         note("There are no backups here yet.")
-    for row in rows:
-        if row.detail and not json:
-            note(f"{row.id}: {printable(row.detail)}")
+    if not json:
+        _explain(rows)
     if failed:
         raise BackupError(f"{len(failed)} of {len(doors)} destinations could not be listed")
     return 0
+
+
+def _explain(rows: list[Row]) -> None:
+    """Why rows are not what they should be; what holds for many of them, such as an unknown signer, once."""
+    of: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.detail:
+            of[row.detail, row.remedy].append(row)
+    for (detail, remedy), alike in of.items():
+        who = alike[0].id if len(alike) == 1 else f"{len(alike)} backups, {alike[0].id} to {alike[-1].id}"
+        note(f"{who}: {printable(detail)}" + (f"\n  {printable(remedy)}" if remedy else ""))
 
 
 def show(
@@ -145,12 +160,21 @@ def show(
 def _print_record(destination: str, record: dict[str, Any]) -> None:
     print(f"{record['id']}  app {record['app']}, at {destination}")
     print(f"  {record['created_at']} to {record['completed_at']}")
+    if record.get("offset") is not None:
+        print(f"  files read from {record['offset']:.1f} s after its last database on: see 'read' below")
+    if record.get("held"):
+        print(f"  held still while all was read: {', '.join(record['held'])}")
+    for warning in record.get("warnings", ()):
+        print(f"  warning   {warning}")
     for artifact in record["artifacts"]:
         ratio = f"{human(artifact['plain_size'])} -> {human(artifact['size'])}"
         print(f"  {artifact['source']} ({artifact['kind']}): {ratio}, verified by {artifact['verified']}")
         print(f"    file      {artifact['key']}")
         print(f"    sha256    {artifact['sha256']}")
         print(f"    made by   {artifact['tool']}")
+        read = artifact.get("read")
+        if read:
+            print(f"    read      from {read['began']:.1f} s to {read['ended']:.1f} s of the run")
         if artifact["recipients"]:
             print(f"    encrypted to {', '.join(artifact['recipients'])}")
         for warning in artifact["warnings"]:
@@ -197,7 +221,8 @@ def _rows_at(destination: str, histories: Iterable[History]) -> list[Row]:
     rows = []
     for history in histories:
         for r in history.records:
-            rows.append(Row(r.id, r.app, r.created_at, r.type, r.size, destination, "success", r.verified))
+            row = Row(r.id, r.app, r.created_at, r.type, r.size, destination, "success", r.verified)
+            rows.append(replace(row, pinned=r.backup_id in history.pinned))
         for damaged in history.damaged:
             backup_id = damaged.backup_id
             time = backup_id.created_at.strftime("%Y-%m-%dT%H:%M:%SZ") if backup_id else ""
@@ -211,6 +236,7 @@ def _rows_at(destination: str, histories: Iterable[History]) -> list[Row]:
                     destination,
                     damaged.status,
                     detail=damaged.detail,
+                    remedy=damaged.error.remedy,
                 )
             )
     return rows

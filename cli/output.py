@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vault.errors import printable
+from vault.units import human
 
 if TYPE_CHECKING:
     from tasks.progress import Snapshot
+    from vault.record import BackupRecord
 
 
 def note(text: str) -> None:
@@ -26,21 +28,12 @@ def show_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
-def show_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def show_table(heads: Sequence[str], rows: Sequence[Sequence[str]], file: TextIO | None = None) -> None:
     """Columns, aligned, never cut: ids must survive a pipe. Control characters are escaped (N04)."""
     lines = [list(heads), *[[printable(cell) for cell in row] for row in rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
     for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def human(size: float) -> str:
-    """Bytes for people: ``1.5 MiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024 or unit == "GiB":
-            break
-        size /= 1024
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(), file=file)
 
 
 @contextmanager
@@ -96,3 +89,9 @@ def _line(now: Snapshot) -> str:
         left = max(0.0, (now.expected - now.done) / rate)
         parts += [f"{min(99, 100 * now.done // now.expected)} %", f"about {left:.0f} s left"]
     return "  ".join(parts)
+
+
+def how_to_restore(record: BackupRecord, destination: str) -> str:
+    """What to type to get *record*'s backup back from there."""
+    key = " --identity FILE" if any(artifact.recipients for artifact in record.artifacts) else ""
+    return f"Restore it with: backups restore {record.app} {record.id} --from {destination} --to TARGET{key}"

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from cli.api import prefect_api, server_known
-from cli.output import human, note, progress_line, show_json
+from cli.output import note, progress_line, show_json
+from cli.restore_plan import Wanted, destination_of, looked_at
 from vault.errors import ConfigError
 from vault.store import absolute, check_name, is_path, refuse_password, split_named
+from vault.units import human
 
 if TYPE_CHECKING:
-    from tasks.restore import RestoreRequest, RestoreResult
+    from tasks.restore import RestoreResult
 
 MAX_JOBS = 64
 Repeated = Parameter(negative="", consume_multiple=False)
@@ -28,17 +31,25 @@ def restore(
     backup: Annotated[str, Parameter(name="BACKUP")] = "latest",
     /,
     *,
-    from_: Annotated[str, Parameter(name="--from")],
-    to: Annotated[list[str], Repeated],
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    to: Annotated[list[str] | None, Repeated] = None,
+    to_server: Annotated[str | None, Parameter(name=("--to-server", "--server"))] = None,
     source: str | None = None,
+    path: Annotated[list[str] | None, Repeated] = None,
+    table: Annotated[list[str] | None, Repeated] = None,
     identity: Path | None = None,
     trust: Annotated[list[str] | None, Repeated] = None,
     overwrite: Annotated[bool, Flag] = False,
     create_roles: Annotated[bool, Flag] = False,
     jobs: int = 0,
+    yes: Annotated[bool, Flag] = False,
+    dry_run: Annotated[bool, Flag] = False,
     json: Annotated[bool, Flag] = False,
 ) -> int:
     """Restore a backup, or one source of it. What the target holds is never replaced without --overwrite.
+
+    Without --to each source of a saved app goes back to where it lies, databases first; on another server, to the same
+    places there. Then what will be done is shown, and asked for.
 
     Example: backups restore shop latest --from /mnt/backups --to ./restored
 
@@ -49,73 +60,110 @@ def restore(
     backup
         latest, or an id, or the beginning or the last six digits of one: see `backups list`.
     from_
-        Where it lies: a saved destination, or a path.
+        Where it lies: a saved destination, or a path; default: the app's own.
     to
-        Where to: a directory, a file, or postgresql://user@host/database. For a backup of several sources, the
-        directory below which each one goes, or SOURCE=TARGET, repeated.
+        Where to: a directory, a file, postgresql://user@host/database or mysql://user@host/database. For a backup of
+        several sources, the directory below which each one goes, or SOURCE=TARGET, repeated.
+    to_server
+        The saved server on which all that lies, or local for this machine; default: this machine for --to, and else
+        each source's own.
     source
         Only this source of the backup.
+    path
+        Only this file, or this directory and what is below it, of a directory or a volume: etc/app.conf. Repeatable.
+    table
+        Only this table of a PostgreSQL database, into a new or an empty one: orders, or sales.orders. Repeatable.
     identity
         A file with the age identity that decrypts it.
     trust
         The id of the signing key to believe, when this machine does not know it.
     overwrite
-        Replace what the target holds, once the new is complete.
+        Replace what the target holds, once the new is complete; with --path only what stands at these paths.
     create_roles
-        Make PostgreSQL roles that are missing, without login.
+        Make PostgreSQL roles and MySQL definers that are missing, without login.
     jobs
         How many tables PostgreSQL restores at once; default: the number of cores.
+    yes
+        Do not ask.
+    dry_run
+        Show what would be done, and do nothing.
     json
         Print one JSON object.
     """
     check_name(app, "app")
-    targets = _targets(to)
-    for key_id in trust or []:
-        if not re.fullmatch(r"[0-9a-f]{32}", key_id):
-            raise ConfigError(f"{key_id!r} is not the id of a signing key", "It has 32 hex digits.")
-    if not 0 <= jobs <= MAX_JOBS:
-        raise ConfigError(f"--jobs is {jobs}", f"Give a number from 1 to {MAX_JOBS}.")
-    jobs = jobs or min(os.cpu_count() or 2, MAX_JOBS)
-    if _needs_api(from_):
-        with prefect_api(), progress_line():
-            from flows.restore import restore as restore_flow
-
-            result = restore_flow(
-                app=app,
-                destination=from_ if not is_path(from_) else absolute(from_),
-                targets=targets,
-                backup=backup,
-                source=source,
-                overwrite=overwrite,
-                create_roles=create_roles,
-                jobs=jobs,
-                identity_file=identity.absolute() if identity else None,
-                trust=trust,
-            )
-    else:
-        from blocks.sources.base import RestoreOptions
-        from tasks.restore import RestoreRequest
-
-        options = RestoreOptions(overwrite=overwrite, create_roles=create_roles, jobs=jobs)
-        result = _without_prefect(
-            RestoreRequest(app, backup, targets, source, options, identity), from_, tuple(trust or ())
-        )
+    _check(trust or [], jobs)
+    targets = _targets(to or [])
+    wanted = Wanted(
+        app,
+        backup,
+        targets,
+        source,
+        (overwrite, create_roles, jobs or min(os.cpu_count() or 2, MAX_JOBS), tuple(path or ()), tuple(table or ())),
+        identity.absolute() if identity else None,
+        tuple(trust or ()),
+        in_place="" not in targets and (not targets or to_server is not None),
+        server=to_server,
+    )
+    with_api = wanted.in_place or from_ is None or to_server is not None or _needs_api(from_)
+    with prefect_api() if with_api else nullcontext():
+        place = from_ or destination_of(wanted)
+        if wanted.in_place or dry_run:
+            wanted = looked_at(wanted, place, dry_run=dry_run, ask=not yes, json=json)
+        if dry_run:
+            return 0
+        with progress_line():
+            result = _through_prefect(wanted, place) if with_api and _is_text(path or []) else _alone(wanted, place)
     _tell(result, json)
     return 0
 
 
-def _without_prefect(request: RestoreRequest, from_: str, trust: tuple[str, ...]) -> RestoreResult:
+def _check(trust: list[str], jobs: int) -> None:
+    for key_id in trust:
+        if not re.fullmatch(r"[0-9a-f]{32}", key_id):
+            raise ConfigError(f"{key_id!r} is not the id of a signing key", "It has 32 hex digits.")
+    if not 0 <= jobs <= MAX_JOBS:
+        raise ConfigError(f"--jobs is {jobs}", f"Give a number from 1 to {MAX_JOBS}.")
+
+
+def _through_prefect(wanted: Wanted, place: str) -> RestoreResult:
+    from flows.restore import restore as restore_flow
+
+    overwrite, create_roles, jobs, paths, tables = wanted.options
+    return restore_flow(
+        app=wanted.app,
+        destination=place if not is_path(place) else absolute(place),
+        targets=dict(wanted.targets),
+        backup=wanted.backup,
+        source=wanted.source,
+        paths=list(paths) or None,
+        tables=list(tables) or None,
+        overwrite=overwrite,
+        create_roles=create_roles,
+        jobs=jobs,
+        identity_file=wanted.identity,
+        trust=list(wanted.trust) or None,
+        in_place=wanted.in_place,
+        server=wanted.server_ref,
+    )
+
+
+def _alone(wanted: Wanted, place: str) -> RestoreResult:
     from blocks.destinations import destination_from
     from blocks.signing_key import known_trust
     from tasks.restore import restore_backup
 
-    with progress_line():
-        return restore_backup(request, destination_from(from_), known_trust(trust))
+    with nullcontext() if is_path(place) else prefect_api():
+        return restore_backup(wanted.request(), destination_from(place), known_trust(wanted.trust))
 
 
 def _needs_api(from_: str) -> bool:
     """A saved destination needs the API; a path goes through it only where one is there already."""
     return not is_path(from_) or server_known()
+
+
+def _is_text(paths: list[str]) -> bool:
+    """Whether Prefect can hold them as parameters: names of files need not be Unicode."""
+    return not any("\udc80" <= letter <= "\udcff" for path in paths for letter in path)
 
 
 def _targets(to: list[str]) -> dict[str, str]:
@@ -126,7 +174,7 @@ def _targets(to: list[str]) -> dict[str, str]:
             raise ConfigError("two targets are given for the same source", "Name them: --to SOURCE=TARGET.")
         if re.match(r"[a-z]+://", target):
             refuse_password(target)
-        else:
+        elif not target.startswith("docker-volume:"):
             target = absolute(target) + ("/" if target.endswith("/") else "")
         targets[name] = target
     return targets
@@ -149,3 +197,5 @@ def _tell(result: RestoreResult, json: bool) -> None:
     print(f"Restored {result.id} of {result.app} in {result.seconds:.1f} s", file=sys.stdout)
     for artifact in result.artifacts:
         print(f"  {artifact.source} -> {artifact.target}  {human(artifact.size)}")
+        for left in artifact.facts.get("left_out", ()):
+            note(f"left out: {left}")

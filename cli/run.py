@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from cli.api import prefect_api
-from cli.output import human, note, progress_line, show_json
+from cli.output import how_to_restore, note, progress_line, show_json
 from vault.codec import Codec
 from vault.errors import ConfigError
 from vault.store import check_name
+from vault.units import human
 
 if TYPE_CHECKING:
     from flows.report import BackupResult
@@ -29,6 +30,7 @@ def run(
     encrypt_to: Annotated[list[str] | None, Repeated] = None,
     compression: Literal["zstd", "gzip", "none"] | None = None,
     keep_last: int | None = None,
+    consistent: bool | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Back up an app now.
@@ -44,8 +46,8 @@ def run(
     app
         The name of the app; the same as APP.
     source
-        A source: postgresql://user@host/database, an SQLite file, a directory, or a saved source. Repeatable;
-        NAME=… names it.
+        A source: postgresql://user@host/database, mysql://user@host/database, an SQLite file, a directory, or a saved
+        source. Repeatable; NAME=… names it.
     to
         A destination: a path, or a saved destination. Repeatable; default: the app's own.
     type
@@ -56,6 +58,8 @@ def run(
         How the backup is compressed; saved with the app.
     keep_last
         Keep so many backups of each type at each destination (saved with the app).
+    consistent
+        Stop or pause the app's containers while all of it is read; default: as the app says.
     json
         Print one JSON object: id, artifacts, destinations.
     """
@@ -66,7 +70,8 @@ def run(
         from flows.backup import backup
         from flows.report import BackupFailed
 
-        wanted = Wanted(source or [], to or [], encrypt_to or [], compression, keep_last)
+        others = {"encrypt_to": encrypt_to, "compression": compression, "keep_last": keep_last}
+        wanted = Wanted(source or [], to or [], others)
         if source:
             save_app(app_name, wanted)
         else:
@@ -77,6 +82,7 @@ def run(
                     app=app_name,
                     type=type,
                     destinations=destinations_for(wanted.to) or None,
+                    consistent=consistent,
                 )
         except BackupFailed as error:
             if json:
@@ -108,5 +114,4 @@ def _tell(result: BackupResult) -> None:
             print(f"  {landing.name} ({landing.location}): verified by {landing.record.verified}")
     for warning in result.warnings:
         note(f"warning: {warning}")
-    where = result.destinations[0].name
-    print(f"Restore it with: backups restore {result.app} {result.id} --from {where} --to TARGET")
+    print(how_to_restore(record, result.destinations[0].name))

@@ -24,6 +24,7 @@ SecretFile = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 """A file that holds a secret; ``-`` is standard input, which the command line would else take for an option."""
 
 _OPTIONS = "--password-file FILE (- for standard input), or --no-password"
+_CHANGEABLE = _LIMITED = ("destination", "server")
 _ARTICLE = {"list": "every saved", "show": "a saved", "test": "a saved", "remove": "a saved"}
 
 
@@ -45,8 +46,8 @@ def save(what: str, name: str, block: Any, no_test: bool) -> None:
 
     check_name(name, what)
     if not missing(reference(block, name)):
-        change = f"Change it: backups destination update {name} …; or r" if what == "destination" else "R"
-        raise ConfigError(f"{what} {name} is saved already", f"{change}emove it first: backups {what} remove {name}")
+        change = f"Change it: backups {what} update {name} …; or r" if what in _CHANGEABLE else "R"
+        raise ConfigError(f"{what} {name} is saved already", f"{change}emove it first: {_noun(what)} remove {name}")
     _save(what, name, block, no_test, overwrite=False)
 
 
@@ -73,6 +74,8 @@ def _save(what: str, name: str, block: Any, no_test: bool, overwrite: bool) -> N
             note(f"The test of {what} {name} failed: nothing was saved. With --no-test it is saved all the same.")
             raise
     block.save(name, overwrite=overwrite)
+    if what in _LIMITED:
+        block.set_limit()
     note(f"Saved {what} {name}: {block.location}" + (" (not tested)" if no_test else ""))
 
 
@@ -117,15 +120,29 @@ def read_whole(path: str) -> str:
         raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from error
 
 
+def _noun(what: str) -> str:
+    return "backups notify" if what == "notification" else f"backups {what}"
+
+
 def _kinds(what: str) -> dict[str, type[Block]]:
+    from prefect_shell import ShellOperation
+
     from blocks.app import App as AppBlock
     from blocks.destinations import DESTINATIONS
+    from blocks.hook import HOOK_SLUG
+    from blocks.mailer import Mailer
+    from blocks.ping import PING_SLUG, Ping
+    from blocks.servers import SERVERS
     from blocks.sources import SOURCES
+    from blocks.ssh_server import SshServer
 
     kinds: dict[str, dict[str, type[Block]]] = {
         "source": {**SOURCES},
         "destination": {**DESTINATIONS},
         "app": {AppBlock.get_block_type_slug(): AppBlock},
+        "hook": {HOOK_SLUG: ShellOperation},
+        "server": {slug: SshServer for slug in SERVERS},
+        "notification": {Mailer.get_block_type_slug(): Mailer, PING_SLUG: Ping},
     }
     return kinds[what]
 
@@ -140,7 +157,7 @@ def _list(what: str, json: bool) -> None:
     elif refs:
         show_table(("NAME", "KIND"), [(name, slug) for slug, _, name in refs])
     else:
-        note(f"No {what} is saved yet; see `backups {what} add --help`.")
+        note(f"No {what} is saved yet; see `{_noun(what)} add --help`.")
 
 
 def _show(what: str, name: str, json: bool) -> None:
@@ -155,8 +172,13 @@ def _show(what: str, name: str, json: bool) -> None:
 
 def _public(block: Block) -> dict[str, Any]:
     """The fields of a block as JSON has them; secrets stay masked."""
+    from blocks.sources.base import Source
+    from blocks.ssh_server import SshServer
+
     document = block.model_dump(mode="json", exclude={"server"})
-    return {name: value for name, value in document.items() if name in type(block).model_fields}
+    fields = {name: value for name, value in document.items() if name in type(block).model_fields}
+    server = block.server if isinstance(block, Source) else None
+    return {**fields, "server": server.location} if isinstance(server, SshServer) else fields
 
 
 def _found(what: str, name: str) -> Any:
@@ -186,19 +208,66 @@ def _remove(what: str, name: str) -> None:
         from prefect.blocks.core import Block
 
         from blocks.app import App as AppBlock
+        from blocks.destinations.base import limit_of
         from blocks.loading import find, load, saved
+        from blocks.turns import drop_limit
 
         ref = find(name, _kinds(what), what)
         slug = AppBlock.get_block_type_slug()
         for app_ref in saved([slug]) if what != "app" else []:
             app = load(app_ref, AppBlock)
-            if ref in (*app.sources, *app.destinations):
+            if ref in (*app.sources, *app.destinations, app.before, app.after):
                 raise ConfigError(
                     f"{what} {name} is used by app {app_ref.partition('/')[2]}",
-                    f"Remove that first: backups app remove {app_ref.partition('/')[2]}",
+                    f"Change that first: backups app update {app_ref.partition('/')[2]} …",
                 )
+        if what in ("app", "destination", "notification"):
+            _refuse_scheduled(what, name, ref)
+        if what == "server":
+            _release(ref)
+        if what == "destination":
+            drop_limit(limit_of(ref))
+        if what == "notification":
+            from deployments.automations import forget
+
+            forget(name)
         Block.delete(ref)
     note(f"Removed {what} {name}. Backups that lie at destinations were not touched.")
+
+
+def _refuse_scheduled(what: str, name: str, ref: str) -> None:
+    from tasks.schedules import found
+
+    for schedule in found():
+        if ref in schedule.uses:
+            raise ConfigError(
+                f"{what} {name} is used by schedule {schedule.name}",
+                f"Remove that first: backups schedule remove {schedule.name}; or change it: backups schedule update …",
+            )
+
+
+def _release(server: str) -> None:
+    """Refuse where a source lies on *server*, or another one is reached through it; else it has no limit any more."""
+    from blocks.loading import block_name, load, saved
+    from blocks.servers import SERVERS
+    from blocks.sources import SOURCES, Source
+    from blocks.ssh_server import SshServer
+
+    found = load(server, SshServer)
+    for ref in saved(SOURCES):
+        on = load(ref, Source).server  # type: ignore[type-abstract]
+        if isinstance(on, SshServer) and on.limit == found.limit:
+            raise ConfigError(
+                f"server {block_name(server)} is used by source {block_name(ref)}",
+                f"Remove that first: backups source remove {block_name(ref)}",
+            )
+    for ref in saved(SERVERS):
+        if load(ref, SshServer).jump == server:
+            raise ConfigError(
+                f"server {block_name(ref)} is reached through {block_name(server)}",
+                f"Give it another way first: backups server update {block_name(ref)} --jump NAME",
+            )
+    found.drop_limit()
 
 
 def add_verbs(noun: App, what: str) -> None:
@@ -219,10 +288,10 @@ def add_verbs(noun: App, what: str) -> None:
     def test_one(name: str, /) -> None:
         _test(what, name)
 
-    if what != "destination":
+    if what not in ("destination", "hook"):
         noun.command(test_one, name="test")
     for verb in (list_all, show_one, remove_one, test_one):
         action = verb.__name__.partition("_")[0]
-        verb.__doc__ = f"{action.capitalize()} {_ARTICLE[action]} {what}.\n\nExample: backups {what} {action}" + (
+        verb.__doc__ = f"{action.capitalize()} {_ARTICLE[action]} {what}.\n\nExample: {_noun(what)} {action}" + (
             "" if action == "list" else " NAME"
         )

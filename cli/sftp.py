@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from cli.api import prefect_api
+from cli.limits import NO_LIMITS, Limits
 from cli.output import note
-from cli.saved import Flag, SecretFile, made, read_whole, save, secret, update
-from vault.errors import BackupError, ConfigError
-from vault.store import absolute, check_name
+from cli.saved import Flag, SecretFile, made, save, update
+from cli.ssh import pinned, refuse_without, ways_in
+from vault.errors import BackupError
+from vault.store import check_name
 
 if TYPE_CHECKING:
     from blocks.destinations import SftpDestination
@@ -32,6 +33,7 @@ def add_sftp(
     password_file: SecretFile = None,
     agent: Annotated[bool, Flag] = False,
     host_key: str = "",
+    limits: Limits = NO_LIMITS,
     no_test: Annotated[bool, Flag] = False,
 ) -> None:
     """Save a directory of a server that is reached by SFTP, and mark it. The server's host key is pinned.
@@ -66,16 +68,15 @@ def add_sftp(
         Save it without a test.
     """
     check_name(name, "destination")
-    given = _ways_in(user, key, passphrase_file, password, password_file)
-    if not (any(given.values()) or agent):
-        raise ConfigError(f"nothing is given to log in to {host} with", "Give --key FILE, --password or --agent.")
+    given = ways_in(user, key, passphrase_file, password, password_file)
+    refuse_without(host, given, agent)
     with prefect_api():
         from blocks.destinations import SftpDestination
 
-        fields = {"host": host, "port": port, "user": user, "root": root, "agent": agent, **given}
+        fields = {"host": host, "port": port, "user": user, "root": root, "agent": agent, **given, **limits.given}
         block = made(SftpDestination, **fields, host_key=host_key)
         if not block.host_key:
-            block = made(SftpDestination, **fields, host_key=_pinned(block))
+            block = made(SftpDestination, **fields, host_key=pinned(block))
         _prepare(block, name, no_test)
         save("destination", name, block, no_test)
 
@@ -94,6 +95,7 @@ def update_sftp(
     password_file: SecretFile = None,
     agent: Annotated[bool | None, Parameter(negative="--no-agent")] = None,
     host_key: str | None = None,
+    limits: Limits = NO_LIMITS,
     no_test: Annotated[bool, Flag] = False,
 ) -> None:
     """Change how a server is reached and logged in to, or pin its new host key.
@@ -129,7 +131,8 @@ def update_sftp(
     """
     changes: dict[str, Any] = {
         **{"host": host, "port": port, "user": user, "root": root, "agent": agent, "host_key": host_key},
-        **_ways_in(user or name, key, passphrase_file, password, password_file),
+        **ways_in(user or name, key, passphrase_file, password, password_file),
+        **limits.given,
     }
     with prefect_api():
         from blocks.destinations import SftpDestination
@@ -144,29 +147,6 @@ def update_sftp(
         update("destination", name, SftpDestination, changes, no_test)
 
 
-def _ways_in(
-    user: str, key: Path | None, passphrase_file: str | None, password: bool, password_file: str | None
-) -> dict[str, str]:
-    """The secret fields of the block: read from files, or asked for."""
-    given: dict[str, str] = {}
-    if key is not None:
-        given["private_key"] = read_whole(absolute(str(key)))
-    if passphrase_file is not None or _needs_passphrase(given.get("private_key", "")):
-        instead = "--passphrase-file FILE (- for standard input)"
-        given["passphrase"] = secret(f"Passphrase of {key or 'the key'}", passphrase_file, instead)
-    if password or password_file is not None:
-        given["password"] = secret(f"Password of {user}", password_file, "--password-file FILE (- for standard input)")
-    return given
-
-
-def _needs_passphrase(key: str) -> bool:
-    if not key.strip():
-        return False
-    from blocks.destinations.sftp_keys import needs_passphrase
-
-    return needs_passphrase(key)
-
-
 def _prepare(block: SftpDestination, name: str, no_test: bool) -> None:
     """Claim the directory; where nobody wants to know whether it works, it may also be done later."""
     try:
@@ -176,18 +156,3 @@ def _prepare(block: SftpDestination, name: str, no_test: bool) -> None:
             raise
         note(f"It could not be prepared: {error.message}")
         note(f"When it can be, do it with: backups destination update {name} --root {block.root}")
-
-
-def _pinned(block: SftpDestination) -> str:
-    """The server's host key, after the person at the terminal has compared it."""
-    line, fingerprint = block.shown_host_key()
-    note(f"The host key of {block.host} is {fingerprint}")
-    note("Compare it on the server: ssh-keygen -lf /etc/ssh/ssh_host_…_key.pub")
-    if sys.stdin.isatty():
-        sys.stderr.write("Is it the same, and may it be pinned? [y/N] ")
-        sys.stderr.flush()
-        if sys.stdin.readline().strip().lower() in ("y", "yes"):
-            return line
-    raise ConfigError(
-        f"the host key of {block.host} is not pinned, so nothing is saved", f"Pin it with --host-key '{line}'."
-    )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App
 
 from cli.api import prefect_api
+from cli.docker_volume import add_docker_volume
 from cli.saved import Flag, Repeated, SecretFile, add_verbs, made, save, secret
-from vault.store import absolute
+from cli.servers import on, place_on
 
-source_app = App(name="source", help="What is backed up: databases and directories.", version_flags=[])
+source_app = App(name="source", help="What is backed up: databases, directories and volumes.", version_flags=[])
 _add_source = App(name="add", help="Save a source, after a test of it.", version_flags=[])
 source_app.command(_add_source)
 add_verbs(source_app, "source")
+_add_source.command(add_docker_volume, name="docker-volume")
 
 
 @_add_source.command(name="postgres")
@@ -29,6 +31,8 @@ def add_postgres(
     password_file: SecretFile = None,
     no_password: Annotated[bool, Flag] = False,
     plain: Annotated[bool, Flag] = False,
+    server: str = "",
+    container: str = "",
     no_test: Annotated[bool, Flag] = False,
 ) -> None:
     """Save a PostgreSQL database. Its password is asked for.
@@ -53,6 +57,10 @@ def add_postgres(
         The server needs none, or ~/.pgpass has it.
     plain
         Dump as SQL text instead of pg_dump's custom format.
+    server
+        The saved server on which it lies; else it is this machine.
+    container
+        The Docker container in which the server runs: its own tools are run there.
     no_test
         Save it without a test.
     """
@@ -64,18 +72,158 @@ def add_postgres(
 
         block = made(
             PostgresDatabase,
+            **on(server),
             database=database,
             username=user,
             host=host,
             port=port,
             password=SecretStr(password or ""),
             format="plain" if plain else "custom",
+            container=container,
+        )
+        save("source", name, block, no_test)
+
+
+@_add_source.command(name="mysql")
+def add_mysql(
+    name: str,
+    /,
+    *,
+    database: str,
+    user: str,
+    host: str = "localhost",
+    port: int = 3306,
+    socket: str = "",
+    ssl_mode: Literal["disable", "prefer", "require", "verify-full"] = "prefer",
+    ssl_ca: str = "",
+    password_file: SecretFile = None,
+    no_password: Annotated[bool, Flag] = False,
+    server: str = "",
+    container: str = "",
+    no_test: Annotated[bool, Flag] = False,
+) -> None:
+    """Save a MySQL or MariaDB database. Its password is asked for.
+
+    Example: backups source add mysql shop-db --database shop --user shop
+
+    Parameters
+    ----------
+    name
+        The name of the source.
+    database
+        The database's name.
+    user
+        The account that reads it.
+    host
+        A host name; localhost with the usual port is the client's own socket.
+    port
+        The server's port.
+    socket
+        The file of the server's socket, instead of a host.
+    ssl_mode
+        How TLS is used: over a network take verify-full.
+    ssl_ca
+        The file of the authority that signed the server's certificate; default: those of the system.
+    password_file
+        A file with the password, or - for standard input.
+    no_password
+        The server needs none, or ~/.my.cnf has it.
+    server
+        The saved server on which it lies; else it is this machine.
+    container
+        The Docker container in which it runs: its own tools are run there.
+    no_test
+        Save it without a test.
+    """
+    password = None if no_password else secret(f"Password of {user} at {socket or host}", password_file)
+    with prefect_api():
+        from pydantic import SecretStr
+
+        from blocks.sources import MySQLDatabase
+
+        block = made(
+            MySQLDatabase,
+            container=container,
+            **on(server),
+            database=database,
+            username=user,
+            host=host,
+            port=port,
+            socket=socket,
+            ssl_mode=ssl_mode,
+            ssl_ca=ssl_ca,
+            password=SecretStr(password or ""),
+        )
+        save("source", name, block, no_test)
+
+
+@_add_source.command(name="redis")
+def add_redis(
+    name: str,
+    /,
+    *,
+    user: str = "",
+    host: str = "localhost",
+    port: int = 6379,
+    socket: str = "",
+    tls: Annotated[bool, Flag] = False,
+    ca_file: str = "",
+    password_file: SecretFile = None,
+    no_password: Annotated[bool, Flag] = False,
+    server: str = "",
+    no_test: Annotated[bool, Flag] = False,
+) -> None:
+    """Save a Redis server, with all its databases. Its password is asked for.
+
+    Example: backups source add redis shop-cache --user backup
+
+    Parameters
+    ----------
+    name
+        The name of the source.
+    user
+        The ACL user who logs in; default: the server's default user.
+    host
+        A host name.
+    port
+        The server's port.
+    socket
+        The file of the server's socket, instead of a host.
+    tls
+        Speak TLS, and check the server's certificate.
+    ca_file
+        The certificate of the authority that signed the server's; default: the system's.
+    password_file
+        A file with the password, or - for standard input.
+    no_password
+        The server needs none, or REDISCLI_AUTH has it.
+    server
+        The saved server on which its tools run; else it is this machine.
+    no_test
+        Save it without a test.
+    """
+    password = None if no_password else secret(f"Password of {user or 'Redis'} at {socket or host}", password_file)
+    with prefect_api():
+        from pydantic import SecretStr
+
+        from blocks.sources import RedisDatabase
+
+        block = made(
+            RedisDatabase,
+            **on(server),
+            username=user,
+            host=host,
+            port=port,
+            socket=socket,
+            tls=tls,
+            ca_file=ca_file,
+            password=SecretStr(password or ""),
         )
         save("source", name, block, no_test)
 
 
 @_add_source.command(name="sqlite")
-def add_sqlite(name: str, path: Path, /, *, no_test: Annotated[bool, Flag] = False) -> None:
+def add_sqlite(name: str, path: Path, /, *, server: str = "", no_test: Annotated[bool, Flag] = False) -> None:
     """Save an SQLite database.
 
     Example: backups source add sqlite shop-db /srv/shop/shop.sqlite
@@ -86,13 +234,15 @@ def add_sqlite(name: str, path: Path, /, *, no_test: Annotated[bool, Flag] = Fal
         The name of the source.
     path
         The database's file.
+    server
+        The saved server on which it lies; else it is this machine.
     no_test
         Save it without a test.
     """
     with prefect_api():
         from blocks.sources import SqliteDatabase
 
-        save("source", name, made(SqliteDatabase, path=absolute(str(path))), no_test)
+        save("source", name, made(SqliteDatabase, **on(server), path=place_on(path, server)), no_test)
 
 
 @_add_source.command(name="directory")
@@ -104,6 +254,7 @@ def add_directory(
     exclude: Annotated[list[str] | None, Repeated] = None,
     one_file_system: Annotated[bool, Flag] = False,
     allow_unreadable: Annotated[bool, Flag] = False,
+    server: str = "",
     no_test: Annotated[bool, Flag] = False,
 ) -> None:
     """Save a directory.
@@ -122,6 +273,8 @@ def add_directory(
         Do not descend into other file systems.
     allow_unreadable
         Warn about files that cannot be read, instead of failing.
+    server
+        The saved server on which it lies; else it is this machine.
     no_test
         Save it without a test.
     """
@@ -130,7 +283,8 @@ def add_directory(
 
         block = made(
             Directory,
-            path=absolute(str(path)),
+            **on(server),
+            path=place_on(path, server),
             exclude=exclude or [],
             one_file_system=one_file_system,
             allow_unreadable=allow_unreadable,

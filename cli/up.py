@@ -12,15 +12,14 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from cli.api import free_port, running_up, start_server, up_file, wait_until_healthy
+from cli.api import POOL, free_port, running_up, start_server, up_file, wait_until_healthy
 from cli.home import own_files
 from cli.output import note
 from vault.errors import BackupError, ConfigError
 from vault.process import tied_to_us
 
-POOL = "backups"
 _NAMES = ("server", "worker")
-_POLL_SECONDS = "2"
+_FAREWELL = 30.0  # seconds; then it is killed
 
 
 class _Stop(Exception):
@@ -40,9 +39,7 @@ def up(*, port: int = 4200) -> int:
     if running_up() is not None:
         raise ConfigError("`backups up` is running already", f"See {up_file()}.")
     if os.environ.get("PREFECT_API_URL"):
-        raise ConfigError(
-            "PREFECT_API_URL is set: a server exists already", "Start a worker for it: prefect worker start -p backups"
-        )
+        raise ConfigError("PREFECT_API_URL is set: a server exists already", "Start a worker for it: backups worker")
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     port = port or free_port()
@@ -102,20 +99,17 @@ def _refuse_used(port: int) -> None:
 
 
 def _register() -> None:
-    from deployments.register import register_blocks, register_deployments, register_pool
+    from deployments.register import register_all
 
-    register_blocks()
-    register_pool(POOL)
-    register_deployments(POOL)
+    register_all(POOL)
 
 
 def _start_worker() -> subprocess.Popen[bytes]:
     log = own_files() / "worker.log"
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    command = [sys.executable, "-m", "cli", "worker", "--pool", POOL, "--patience", "0"]
     with log.open("ab") as output:
         return subprocess.Popen(
             [*tied_to_us("TERM"), *command],
-            env={**os.environ, "PREFECT_WORKER_QUERY_SECONDS": _POLL_SECONDS},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -143,9 +137,9 @@ def _wait_for_one(children: list[subprocess.Popen[bytes]]) -> None:
 def _end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is not None:
         return
-    os.killpg(child.pid, signal.SIGTERM)
+    child.terminate()  # it alone: the worker interrupts its runs by itself, once
     try:
-        child.wait(timeout=15)
+        child.wait(timeout=_FAREWELL)
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()

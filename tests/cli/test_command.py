@@ -19,6 +19,7 @@ import cli
 from tests.cli.conftest import Command
 from tests.peers.command import Machine
 from tests.peers.prefect_server import prefect_server
+from tests.peers.prefect_worker import until
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,9 @@ def test_an_app_is_described_once_then_run_listed_shown_and_restored_by_name(
     assert {row["verified"] for row in listed} == {"read-back"}
     shown = machine.run("show", first["id"][-6:], "--from", disk).stdout
     assert "tar -xpf -" in shown
+    record = machine.json("show", first["id"], "--from", disk)
+    assert f"files read from {record['offset']:.1f} s after its last database" in shown
+    assert shown.count("s of the run") == 2
     target = tmp_path / "restored"
     machine.run("restore", "shop", first["id"], "--from", disk, "--to", str(target))
     assert (target / "shop-uploads/a.txt").read_text() == "a"
@@ -80,7 +84,8 @@ def test_encrypted_backups_need_their_identity_and_a_new_machine_needs_the_key_i
     recipient = machine.run("keys", "generate", "--output", str(key)).stdout.strip()
     assert key.stat().st_mode & 0o777 == 0o600
     source = f"sealed-files={data / 'uploads'}"
-    machine.run("run", "--app", "sealed", "--source", source, "--to", disk, "--encrypt-to", recipient)
+    ran = machine.run("run", "--app", "sealed", "--source", source, "--to", disk, "--encrypt-to", recipient)
+    assert "--identity FILE" in ran.stdout
     new = Machine(tmp_path / "new-home", None)
     new.home.mkdir()
     restore = ["restore", "sealed", "latest", "--from", disk, "--to", str(tmp_path / "restored")]
@@ -150,6 +155,16 @@ def test_a_saved_app_is_not_replaced_by_another_of_its_name(command: Command, da
     command("run", "--app", "twice", "--source", f"twice-files={data / 'uploads'}", "--to", disk)
     other = command("run", "--app", "twice", "--source", f"twice-db={data / 'shop.sqlite'}", "--to", disk, code=2)
     assert "saved with other sources" in other.err
+    assert "twice-db" not in command("source", "list").out
+
+
+def test_an_app_whose_new_source_does_not_work_leaves_nothing_saved(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    wrong = "postgresql://nobody@127.0.0.1:1/typo"
+    tried = ("run", "--app", "typo", "--source", f"typo-files={data / 'uploads'}", "--source", f"typo-db={wrong}")
+    assert "port 1 failed" in command(*tried, "--to", str(tmp_path / "disk"), code=1).err
+    assert "typo" not in command("source", "list").out + command("app", "list").out
 
 
 def test_nouns_are_added_listed_shown_tested_and_removed(command: Command, data: Path, tmp_path: Path) -> None:
@@ -233,12 +248,25 @@ def test_the_demo_needs_no_server_and_leaves_none_behind(tmp_path: Path) -> None
             assert f"PREFECT_HOME={tmp_path}".encode() not in environment, "a process of the demo lives on"
 
 
+def history(database: Path, days: int = 0) -> list[str]:
+    """The runs that have ended, the first of them made older by so many *days*."""
+    older = (
+        "UPDATE flow_run SET end_time = strftime('%Y-%m-%d %H:%M:%f000', end_time, ?) WHERE id ="
+        " (SELECT id FROM flow_run WHERE end_time IS NOT NULL ORDER BY end_time LIMIT 1)"
+    )
+    with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        if days:
+            connection.execute(older, (f"-{days} days",))
+        ended = "SELECT id FROM flow_run WHERE end_time IS NOT NULL ORDER BY end_time"
+        return [row[0] for row in connection.execute(ended)]
+
+
 def test_up_serves_the_ui_and_a_worker_and_ctrl_c_ends_all_of_it(data: Path, tmp_path: Path) -> None:
     machine = Machine(tmp_path / "home", None)
     machine.home.mkdir()
     with subprocess.Popen(
         [sys.executable, "-m", "cli", "up", "--port", "0"],
-        env=machine.environment(),
+        env=machine.environment(PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS="1"),
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -265,6 +293,9 @@ def test_up_serves_the_ui_and_a_worker_and_ctrl_c_ends_all_of_it(data: Path, tmp
             )
             assert prefect.returncode == 0, prefect.stdout + prefect.stderr
             assert len(machine.json("list", "up", "--from", disk)) == 2
+            old, new = history(machine.home / "prefect/prefect.db", days=91)
+            until(lambda: old not in history(machine.home / "prefect/prefect.db"))
+            assert history(machine.home / "prefect/prefect.db") == [new], "Prefect forgets what is older than 90 days"
         finally:
             up.send_signal(signal.SIGINT)
             up.wait(timeout=60)

@@ -14,6 +14,8 @@ from uuid import uuid4
 import pytest
 from cyclopts import App
 from prefect.blocks.core import Block
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 from pydantic import Field, SecretStr
 
 import blocks.destinations
@@ -57,10 +59,10 @@ class VaultDestination(Destination):
     def prepare(self) -> None:
         self._inner.prepare()
 
-    def upload(self, key: str, resume: str | None = None) -> Upload:
+    def _begin(self, key: str, resume: str | None) -> Upload:
         return self._inner.upload(key, resume)
 
-    def open(self, key: str, offset: int = 0) -> AbstractContextManager[BinaryIO]:
+    def _read(self, key: str, offset: int) -> AbstractContextManager[BinaryIO]:
         return self._inner.open(key, offset)
 
     def stat(self, key: str) -> StoredObject:
@@ -213,3 +215,31 @@ def test_every_kind_of_destination_can_be_added_and_updated_by_command() -> None
     wanted = {slug.removesuffix("-destination") for slug in DESTINATIONS}
     for commands in (destinations._add_destination, destinations._update_destination):
         assert wanted <= set(commands), f"a kind has no command in `backups destination {commands.name[0]}`"
+
+
+def test_the_limits_of_a_destination_are_given_with_units_changed_and_forgotten_with_it(
+    command: Command, tmp_path: Path
+) -> None:
+    def limit() -> int | None:
+        with get_client(sync_client=True) as client:
+            try:
+                return client.read_global_concurrency_limit_by_name(f"backups-local-destination-{name}").limit
+            except ObjectNotFound:
+                return None
+
+    def shown() -> tuple[int, int]:
+        fields = command("destination", "show", name, "--json").json
+        return fields["max_runs"], fields["bandwidth"]
+
+    name = f"spared-{uuid4().hex[:8]}"
+    command("destination", "add", "local", name, tmp_path / "disk", "--max-runs", "2", "--bandwidth", "10MB/s")
+    assert (shown(), limit()) == ((2, 10_000_000), 2)
+    command("destination", "update", name, "--max-runs", "3")
+    assert (shown(), limit()) == ((3, 10_000_000), 3)
+    for slip in ("10", "fast"):
+        assert "such as 10MB/s" in command("destination", "update", name, "--bandwidth", slip, code=2).err
+    command("destination", "update", name, "--max-runs", "0", "--bandwidth", "0")
+    assert (shown(), limit()) == ((0, 0), None)
+    command("destination", "update", name, "--max-runs", "1")
+    command("destination", "remove", name)
+    assert limit() is None
