@@ -20,8 +20,8 @@ from bench.measure import Cost, measure, report, rounds, shell
 from tests.peers.command import Machine
 from tests.peers.prefect_server import prefect_server
 
-_TAR = "tar --create --file=- --format=posix --sort=name --numeric-owner --xattrs --acls --sparse"
-_UNTAR = "tar -xpf - --numeric-owner --xattrs '--xattrs-include=*' --acls"
+TAR = "tar --create --file=- --format=posix --sort=name --numeric-owner --xattrs --acls --sparse"
+UNTAR = "tar -xpf - --numeric-owner --xattrs '--xattrs-include=*' --acls"
 
 
 def main() -> None:
@@ -41,8 +41,8 @@ def main() -> None:
 def _run(place: Path, url: str, files: int, size: int, count: int) -> None:
     (place / "home").mkdir()
     machine = Machine(place / "home", url)
-    _fill(place / "data", files, size)
-    _fill(place / "small", 1, 1)
+    fill(place / "data", files, size)
+    fill(place / "small", 1, 1)
     disk = str(place / "backups")
     for name, source in (("bench", "data"), ("fixed", "small")):
         machine.run("app", "add", name, "--source", f"{name}-files={place / source}", "--to", disk, "--keep-last", "1")
@@ -50,7 +50,7 @@ def _run(place: Path, url: str, files: int, size: int, count: int) -> None:
     def ours(app: str) -> Cost:
         return measure([sys.executable, "-m", "cli", "run", app], machine.environment())
 
-    line = f"{_TAR} -C {place / 'data'} . | zstd -1 -T2 -q -f -o {place / 'raw.zst'}"
+    line = f"{TAR} -C {place / 'data'} . | zstd -1 -T2 -q -f -o {place / 'raw.zst'}"
     costs = rounds(
         {
             "tar | zstd": lambda: measure(shell(line)),
@@ -76,7 +76,7 @@ def _restores(place: Path, machine: Machine, disk: str, count: int) -> None:
         measure(["sync"])
 
     def raw() -> Cost:
-        return measure(shell(f"mkdir {target}; {_UNTAR} -C {target} < {archive}"))
+        return measure(shell(f"mkdir {target}; {UNTAR} -C {target} < {archive}"))
 
     def ours(app: str) -> Cost:
         command = ["restore", app, "latest", "--from", disk, "--to", str(target)]
@@ -97,9 +97,10 @@ def _restores(place: Path, machine: Machine, disk: str, count: int) -> None:
     report(costs, "tar -x", less={"ours: restore": fixed})
 
 
-def _fill(root: Path, files: int, size: int) -> None:
+def fill(root: Path, files: int, size: int) -> None:
+    """*files* files of some *size* bytes below *root*, which is made where it is not there."""
     source = random.Random(1)  # noqa: S311 - sample data
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     block = source.randbytes(1 << 20) + bytes(1 << 20)
     for number in range(files):
         folder = root / f"{number // 1000:04}"

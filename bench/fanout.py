@@ -2,7 +2,8 @@
 
     .venv/bin/python bench/fanout.py --megabytes 1000 --rounds 5
 
-Local, SFTP (OpenSSH's sshd) and S3 (rclone) on this machine: their servers share its cores with the run.
+Local, SFTP (OpenSSH's sshd) and S3 (rclone) on this machine: their servers share its cores with the run. With
+``--wire 40`` the last two are reached at 40 MB/s each, as over a network: then it is not the cores that are shared out.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import shutil
 import statistics
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.measure import Cost, measure, report, rounds
+from bench.wire import wire
 from tests.peers.command import Machine
 from tests.peers.prefect_server import prefect_server
 from tests.peers.s3 import KEY_ID, SECRET, S3Server, running_rclone
@@ -30,12 +34,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--wire", type=float, default=0, help="MB/s to each server; 0 does not limit it")
     options = parser.parse_args()
     place = Path(tempfile.mkdtemp(prefix="bench-", dir=os.environ.get("BENCH_DIR", "/tmp")))  # noqa: S108
     try:
-        with prefect_server(place / "server") as url, running_sshd("shell") as sshd, running_rclone() as s3:
+        with (
+            prefect_server(place / "server") as url,
+            running_sshd("shell") as sshd,
+            running_rclone() as s3,
+            wire(sshd.port, options.wire) as sshd_port,
+            wire(urlsplit(s3.endpoint).port or 0, options.wire) as s3_port,
+        ):
             machine = Machine(place / "home", url)
-            _save(place, machine, sshd, s3)
+            _save(place, machine, replace(sshd, port=sshd_port), s3, f"http://127.0.0.1:{s3_port}")
             for name, megabytes in (("large", options.megabytes), ("small", 0)):
                 _fill(place / name, megabytes)
                 source = f"{name}-files={place / name}"
@@ -71,7 +82,7 @@ def _compare(machine: Machine, count: int) -> None:
     print(f"\nall three, x {slowest}, the fixed costs off: {spread}")
 
 
-def _save(place: Path, machine: Machine, sshd: SshServer, s3: S3Server) -> None:
+def _save(place: Path, machine: Machine, sshd: SshServer, s3: S3Server, endpoint: str) -> None:
     machine.home.mkdir()
     (place / "key").write_text(sshd.key())
     (place / "key").chmod(0o600)
@@ -83,7 +94,7 @@ def _save(place: Path, machine: Machine, sshd: SshServer, s3: S3Server) -> None:
         *("--key", str(place / "key"), "--host-key", sshd.host_key, "--root", str(place / "served/backups")),
     )
     machine.run(
-        *("destination", "add", "b2", "s3", "--bucket", s3.new_bucket(), "--endpoint", s3.endpoint),
+        *("destination", "add", "b2", "s3", "--bucket", s3.new_bucket(), "--endpoint", endpoint),
         *("--key-id", KEY_ID, "--secret-file", str(place / "secret"), "--provider", "minio"),
     )
 

@@ -18,7 +18,8 @@ from bench.measure import measure, report, rounds
 from blocks import LocalDestination
 from tests.peers.command import Machine
 from vault import known_signers
-from vault.record import Artifact, BackupId, BackupRecord, artifact_key, seal, utc
+from vault.record import Artifact, BackupId, BackupRecord, artifact_key, utc
+from vault.sealing import seal
 from vault.signing import Signer
 
 _IMPORTS = "import cli.lists, blocks, blocks.signing_key, vault.catalog"
@@ -32,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         machine = Machine(place / "home", None)
-        _fill(place / "disk", machine, options.backups)
+        fill(place / "disk", machine, options.backups)
         measure([sys.executable, "-m", "cli", "list", "shop", "--from", str(place / "disk")], machine.environment())
         command = [sys.executable, "-m", "cli", "list", "shop", "--from", str(place / "disk")]
         environment = machine.environment()
@@ -52,7 +53,7 @@ def main() -> None:
                 print(f"{name}, {options.backups} backups, on top of {base}: {extra:.2f} s")
 
 
-def _fill(root: Path, machine: Machine, count: int) -> None:
+def fill(root: Path, machine: Machine, count: int) -> None:
     LocalDestination(root=root).prepare()
     (root / "shop").mkdir()
     signer = Signer.generate()

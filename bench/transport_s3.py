@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import Cost, measure
-from bench.transports import FIXED, compare, make_file, segments
+from bench.transports import FIXED, compare, make_file, save, segments, spooled
 from blocks.destinations.b2 import B2Destination
 from tests.destinations.test_b2_transport import self_signed
 from tests.peers.s3 import KEY_ID, SECRET, S3Server, running_rclone
 from vault.parallel import ordered
-from vault.spool import MIB, Segment
+from vault.spool import Segment
 
 _KEY = "bench/object"
 _OBJECTS = 20_000  # of 10 000 backups: an artifact and a record each
@@ -122,26 +122,16 @@ def _up(place: Path, name: str) -> None:
     key = f"{_KEY}.{name}"
     destination.remove(key)
     upload = destination.upload(key)
-    pieces = _spooled(place) if name == "file" else [Segment.of((place / name).read_bytes())]
+    pieces = spooled(place / "segments") if name == "file" else [Segment.of((place / name).read_bytes())]
     with ThreadPoolExecutor(destination.parallel) as pool:
         for _ in ordered(pool, upload.append, pieces, destination.parallel - 1):
             pass
     upload.commit()
 
 
-def _spooled(place: Path) -> list[Segment]:
-    found, offset = [], 0
-    for index, path in enumerate(sorted((place / "segments").iterdir())):
-        found.append(Segment(index, offset, path.stat().st_size, path))
-        offset += path.stat().st_size
-    return found
-
-
 def _down(place: Path, name: str) -> None:
-    buffer = memoryview(bytearray(MIB))
-    with _load(place).open(f"{_KEY}.{name}") as stream, (place / "down").open("wb", buffering=0) as file:
-        while count := stream.readinto(buffer):  # type: ignore[attr-defined]
-            file.write(buffer[:count])
+    with _load(place).open(f"{_KEY}.{name}") as stream:
+        save(stream, place / "down")
 
 
 if __name__ == "__main__":

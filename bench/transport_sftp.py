@@ -11,10 +11,10 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from bench.measure import Cost, measure, shell
-from bench.transports import FIXED, compare, make_file, segments
+from bench.transports import FIXED, compare, make_file, save, segments, spooled
 from blocks.destinations.sftp import SftpDestination
 from tests.peers.sshd import SshServer, running_sshd
-from vault.spool import MIB, Segment
+from vault.spool import Segment
 
 _CIPHER = "aes128-gcm@openssh.com"  # what both would choose here, said so that both have it
 _KEY = "bench/object"
@@ -126,25 +126,15 @@ def _up(place: Path, name: str) -> None:
     destination = _load(place)
     destination.remove(key)
     upload = destination.upload(key)
-    for segment in _spooled(place) if name == "file" else [Segment.of((place / name).read_bytes())]:
+    for segment in spooled(place / "segments") if name == "file" else [Segment.of((place / name).read_bytes())]:
         upload.append(segment)
     upload.commit()
 
 
-def _spooled(place: Path) -> list[Segment]:
-    found, offset = [], 0
-    for index, path in enumerate(sorted((place / "segments").iterdir())):
-        found.append(Segment(index, offset, path.stat().st_size, path))
-        offset += path.stat().st_size
-    return found
-
-
 def _down(place: Path, name: str) -> None:
     key = _KEY if name == "file" else f"{_KEY}.{name}"
-    buffer = memoryview(bytearray(MIB))
-    with _load(place).open(key) as stream, (place / "down").open("wb", buffering=0) as file:
-        while count := stream.readinto(buffer):  # type: ignore[attr-defined]
-            file.write(buffer[:count])
+    with _load(place).open(key) as stream:
+        save(stream, place / "down")
 
 
 def _digest(place: Path, name: str) -> None:

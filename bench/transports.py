@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -62,6 +63,23 @@ def segments(file: Path, directory: Path) -> list[Segment]:
             path.write_bytes(data)
             made.append(Segment(len(made), len(made) * SEGMENT, len(data), path))
     return made
+
+
+def spooled(directory: Path) -> list[Segment]:
+    """The segments that ``segments`` has made there."""
+    found, offset = [], 0
+    for index, path in enumerate(sorted(directory.iterdir())):
+        found.append(Segment(index, offset, path.stat().st_size, path))
+        offset += path.stat().st_size
+    return found
+
+
+def save(stream: BinaryIO, path: Path) -> None:
+    """Write all of *stream* to *path*, as it comes."""
+    buffer = memoryview(bytearray(MIB))
+    with path.open("wb", buffering=0) as file:
+        while count := stream.readinto(buffer):  # type: ignore[attr-defined]
+            file.write(buffer[:count])
 
 
 def main() -> None:

@@ -25,7 +25,8 @@ def test_a_run_whose_api_dies_commits_or_leaves_nothing_and_never_hangs(tmp_path
     with prefect_server(tmp_path / "server") as url:
         machine = Machine(tmp_path / "home", url, {"PREFECT_CLIENT_MAX_RETRIES": "1"})
         source = f"api-files={tmp_path / 'data'}"
-        machine.run("run", "--app", "api", "--source", source, "--to", str(tmp_path / "disk"))
+        machine.run("destination", "add", "local", "disk", str(tmp_path / "disk"), "--max-runs", "1")
+        machine.run("run", "--app", "api", "--source", source, "--to", "disk")
         run = machine.stop_at("dump:begun", "run", "api")
     run.send_signal(signal.SIGCONT)  # the server is gone by now
     run.wait(timeout=TIMEOUT)

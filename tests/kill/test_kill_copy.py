@@ -14,6 +14,7 @@ from flows.copy_backup import copy_backup
 from tests.flows.committed import commit
 from tests.peers.command import Machine
 from tests.peers.processes import descendants_gone
+from tests.reduced import reduced
 from vault.catalog import Catalog
 from vault.workspace import leftovers
 
@@ -28,7 +29,7 @@ MILESTONES = {
 
 @pytest.mark.law(1, 2)
 @pytest.mark.fault("K05", "K06", "K07", "K08", "K09", "X06")
-@pytest.mark.parametrize("milestone", MILESTONES)
+@pytest.mark.parametrize("milestone", reduced(MILESTONES, "upload:segment", "commit:done"))
 def test_a_killed_copy_leaves_the_whole_backup_or_none_and_the_next_one_succeeds(
     prefect_api: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, milestone: str
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.peers.command import Machine
 from tests.peers.prefect_server import prefect_server
 from tests.peers.processes import descendants_gone
+from tests.reduced import reduced
 
 MILESTONES = ["restore:fetched", "restore:applying", "restore:before-swap", "restore:after-swap", "restore:applied"]
 
@@ -58,7 +59,7 @@ def restore(machine: Machine, source: str, target: Path) -> list[str]:
 @pytest.mark.law(8)
 @pytest.mark.fault("K12", "A14")
 @pytest.mark.parametrize("source", ["k-db", "k-files"])
-@pytest.mark.parametrize("milestone", MILESTONES)
+@pytest.mark.parametrize("milestone", reduced(MILESTONES, "restore:before-swap", "restore:after-swap"))
 def test_a_killed_restore_leaves_the_old_or_the_new_and_nothing_between(
     machine: Machine, tmp_path: Path, source: str, milestone: str
 ) -> None:

@@ -1,0 +1,137 @@
+"""Many schedules on one machine: how long they take to register, the server's memory, and how many runs a worker does.
+
+Each app is a directory with one small file, so that what is measured is all but the backups. Runs are planned all at
+once, as if it were night; the rate is that of the runs between the first and the last to end.
+
+.venv/bin/python bench/schedules.py --schedules 1000 --runs 120 --limits 2 4 6
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.scheduled import installation, worker
+from tests.peers.command import Machine
+
+WINDOW = 240  # minutes of a night
+_THREADS = 4
+_ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--schedules", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=120)
+    parser.add_argument("--limits", type=int, nargs="+", default=[2, 4, 6])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory, installation(Path(directory)) as machine:
+        os.environ.update(machine.environment())
+        names = [f"app-{number:04}" for number in range(options.schedules)]
+        began = time.monotonic()
+        save(names)
+        saved = time.monotonic()
+        print(f"{len(names)} apps saved in {saved - began:.0f} s", flush=True)
+        register(names)
+        print(f"{len(names)} schedules registered in {time.monotonic() - saved:.0f} s", flush=True)
+        planned = wait_until_planned(len(names))
+        after = time.monotonic() - saved
+        print(f"{planned} runs planned {after:.0f} s after the first; server: {memory(directory)} MiB", flush=True)
+        for limit in options.limits:
+            rate, cpu = drain(machine, names[: options.runs], limit)
+            print(
+                f"{options.runs} runs, {limit} at once: {rate:.1f} runs a minute, {int(rate * WINDOW)} in four hours;"
+                f" {cpu:.1f} CPU-s a run; server: {memory(directory)} MiB",
+                flush=True,
+            )
+
+
+def save(names: list[str]) -> None:
+    """An app for each of *names*."""
+    from blocks import App
+    from blocks.loading import load
+
+    shop = load("backup-app/shop", App)
+    each(names, lambda _, name: App(sources=shop.sources, destinations=shop.destinations).save(name))
+
+
+def register(names: list[str]) -> None:
+    """A schedule for each of *names*: the runs of a night are spread over four hours."""
+    from deployments.schedules import add
+    from tasks.schedules import Schedule, When
+
+    def one(number: int, name: str) -> None:
+        add(Schedule(name, (When(f"{number % 60} {2 + number // 60 % 4} * * *"),), {"app": name}), "backups")
+
+    each(names, one)
+
+
+def each(names: list[str], do: Callable[[int, str], object]) -> None:
+    """*do* it for each, with a client for each of a few threads."""
+    from prefect.context import SyncClientContext
+
+    def some(begin: int) -> None:
+        with SyncClientContext.get_or_create():
+            for number in range(begin, len(names), _THREADS):
+                do(number, names[number])
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for future in [pool.submit(copy_context().run, some, begin) for begin in range(_THREADS)]:
+            future.result()
+
+
+def wait_until_planned(count: int) -> int:
+    """Until the server's scheduler has planned a run of each."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        while True:
+            answer = client.request(
+                "POST", "/flow_runs/count", json={"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+            )
+            if (found := int(answer.json())) >= count:
+                return found
+            time.sleep(1)
+
+
+def drain(machine: Machine, names: list[str], limit: int) -> tuple[float, float]:
+    """Runs a minute, and CPU seconds of the worker and its children for each."""
+    from prefect.client.orchestration import get_client
+    from prefect.deployments import run_deployment
+
+    runs = [run_deployment(f"backup/{name}", timeout=0, as_subflow=False).id for name in names]  # type: ignore[union-attr]
+    ends: list[datetime] = []
+    before = os.times()
+    with get_client(sync_client=True) as client, worker(machine, limit):
+        for run in runs:
+            while (found := client.read_flow_run(run)).state is None or found.state.type.name not in _ENDED:
+                time.sleep(0.5)
+            if found.state.type.name != "COMPLETED":
+                raise RuntimeError(f"{found.name}: {found.state.name}: {found.state.message}")
+            ends.append(found.state.timestamp)
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return 60 * (len(ends) - 1) / (max(ends) - min(ends)).total_seconds(), cpu / len(runs)
+
+
+def memory(directory: str) -> int:
+    """MiB of the server, which is the process that has this installation's database open."""
+    from cli.reencrypt import users
+
+    (pid,) = users(Path(directory) / "server/prefect.db")
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
+
+
+if __name__ == "__main__":
+    main()
