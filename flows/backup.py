@@ -22,6 +22,7 @@ from tasks.catch_up import catch_up
 from tasks.cleanup import cleanup
 from tasks.commit import commit
 from tasks.dump import dump
+from tasks.policy import as_it_is
 from tasks.preflight import Wanted, preflight
 from tasks.retain import Judged, retain
 from tasks.run import Run, Sum, Transfer
@@ -102,7 +103,7 @@ def _back_up(wanted: Wanted) -> BackupResult:
             window.close(whole=False)
         finally:
             run.progress.stage("cleanup")
-            cleanup(run)
+            cleanup(as_it_is(run))
     result = outcome(run)
     publish(result)
     if run.failures or run.after_error:
@@ -147,10 +148,10 @@ def _shell_line(file: str, codec: Codec, restore_with: str) -> str:
 def _commit(run: Run, carried: list[Carried]) -> None:
     run.progress.stage("commit")
     milestone("commit:begun")
-    futures = {
-        name: commit.submit(run, name, tuple(describe(c.transfer, name, c.total, c.proofs[name]) for c in carried))
-        for name in run.live
-    }
+    futures = {}
+    for name in run.live:
+        artifacts = tuple(describe(c.transfer, name, c.total, c.proofs[name]) for c in carried)
+        futures[name] = commit.submit(as_it_is(run), name, artifacts)
     wait_all(None, [*futures.values()])
     for name, future in futures.items():
         error = error_of(future)
@@ -162,7 +163,7 @@ def _retain(run: Run) -> None:
     """A retention that refuses or fails is a warning: the backup itself is good."""
     judged: list[Judged] = []
     run.progress.stage("retain")
-    futures = {name: retain.submit(run, name) for name in run.committed}
+    futures = {name: retain.submit(as_it_is(run), name) for name in run.committed}
     wait_all(None, [*futures.values()])
     for name, future in futures.items():
         error = error_of(future)

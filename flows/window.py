@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from blocks.docker.guard import Guard
 from tasks.hook import hook, note_begun, note_ended
 from tasks.log import run_log
+from tasks.policy import as_it_is
 from tasks.run import Run
 from vault.errors import BackupError, HookFailed, SourceError
 from vault.milestone import milestone
@@ -32,7 +33,7 @@ class Window:
         self._is_open = True
         if "before" in run.hooks:
             run.progress.stage("before hook")
-            hook(run, "before")
+            hook(as_it_is(run), "before")
         for still in run.still:
             run.progress.stage(f"{still.how} {', '.join(still.names)}")
             guard = self._held.enter_context(still.hold())
@@ -83,7 +84,7 @@ class Window:
             return
         self._run.progress.stage("after hook", "after hook")
         try:
-            hook(self._run, "after", whole)
+            hook(as_it_is(self._run), "after", whole)
         except HookFailed as error:
             self._run.after_error = error
         self._run.progress.stage("", "after hook")
