@@ -1,0 +1,27 @@
+"""What the others are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vault.store import NAME_PATTERN
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, examples=["shop"])]
+Time = Annotated[str, Field(examples=["2026-11-28T02:30:00Z"])]
+Size = Annotated[int, Field(ge=0)]
+
+
+class Given(BaseModel):
+    """What a client sends: a member that is not known is refused, and never silently left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Trouble(BaseModel):
+    """Something that could not be looked at, such as a destination that does not answer."""
+
+    name: str
+    detail: str
+    remedy: str = ""

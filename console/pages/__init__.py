@@ -1,0 +1,1 @@
+"""The HTML pages: one file per noun, of the same functions as the REST API."""

@@ -1,0 +1,114 @@
+"""What goes wrong, as a client is told: ``application/problem+json`` (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from vault.errors import (
+    BackupError,
+    ConfigError,
+    DestinationError,
+    NotFound,
+    RestoreRefused,
+    RetentionRefused,
+    Transient,
+)
+
+MEDIA_TYPE = "application/problem+json"
+_LOG = logging.getLogger(__name__)
+_KINDS: tuple[tuple[type[BackupError], HTTPStatus], ...] = (  # the first that fits
+    (NotFound, HTTPStatus.NOT_FOUND),
+    (Transient, HTTPStatus.SERVICE_UNAVAILABLE),
+    (RestoreRefused, HTTPStatus.CONFLICT),
+    (RetentionRefused, HTTPStatus.CONFLICT),
+    (ConfigError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (DestinationError, HTTPStatus.BAD_GATEWAY),
+    (BackupError, HTTPStatus.BAD_GATEWAY),
+)
+
+
+class Problem(Exception):
+    """An answer that is no success. *more* are members of its own, such as ``errors``: field by field what is wrong."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        remedy: str = "",
+        headers: dict[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.remedy, self.headers, self.more = status, detail, remedy, headers, more
+
+    @classmethod
+    def of(cls, error: BackupError) -> Problem:
+        """The same error, as the answer to a client."""
+        status = next(status for kind, status in _KINDS if isinstance(error, kind))
+        return cls(status, error.message, error.remedy)
+
+    def document(self, request: Request) -> dict[str, Any]:
+        """The members of RFC 9457, and ``remedy``: what to do about it."""
+        return {
+            "type": "about:blank",
+            "title": self.status.phrase,
+            "status": int(self.status),
+            "detail": self.detail,
+            **({"remedy": self.remedy} if self.remedy else {}),
+            "instance": request.url.path,
+            **self.more,
+        }
+
+
+def not_found(what: str, remedy: str = "") -> Problem:
+    """That there is no such thing."""
+    return Problem(HTTPStatus.NOT_FOUND, f"there is no {what}", remedy)
+
+
+def problem_of(error: Exception) -> Problem:
+    """What to tell a client of *error*. What we did not expect is logged, and told only by the number of its line."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, BackupError):
+        return Problem.of(error)
+    if isinstance(error, RequestValidationError):
+        found = [{"field": _field(one["loc"]), "message": str(one["msg"])} for one in error.errors()]
+        detail = "; ".join(f"{one['field']}: {one['message']}" for one in found)
+        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=found)
+    if isinstance(error, HTTPException):
+        headers = dict(error.headers) if error.headers else None
+        return Problem(HTTPStatus(error.status_code), str(error.detail), headers=headers)
+    if isinstance(error, httpx.TransportError):
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Prefect's API does not answer", "Start it, then try again.")
+    number = uuid4().hex[:8]
+    _LOG.error("unexpected error %s", number, exc_info=error)
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "this is not an error we expected", f"The console's log has it as {number}."
+    )
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Have *app* answer with problems, whatever goes wrong."""
+
+    def answer(request: Request, error: Exception) -> JSONResponse:
+        problem = problem_of(error)
+        return JSONResponse(
+            problem.document(request), status_code=problem.status, headers=problem.headers, media_type=MEDIA_TYPE
+        )
+
+    for kind in (Problem, BackupError, RequestValidationError, HTTPException, httpx.TransportError, Exception):
+        app.add_exception_handler(kind, answer)
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """``body.keep.keep_last`` without its first part, which only says where in the request."""
+    return ".".join(str(part) for part in location[1:] or location)
