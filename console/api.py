@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from console.pages.rendering import mount_static, problem_page
 from console.problems import add_handlers
 from console.routes import apps
 
@@ -16,7 +17,8 @@ Errors are `application/problem+json` (RFC 9457) with a `remedy`. Times are RFC 
 def create() -> FastAPI:
     """A new application."""
     made = FastAPI(title="Backups", version="1", description=_DESCRIPTION, redoc_url=None)
-    add_handlers(made)
+    add_handlers(made, problem_page)
+    mount_static(made)
     made.include_router(apps.router, prefix="/api")
     return made
 

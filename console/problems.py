@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -10,7 +11,7 @@ from uuid import uuid4
 import httpx
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from vault.errors import (
@@ -96,11 +97,13 @@ def problem_of(error: Exception) -> Problem:
     )
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Have *app* answer with problems, whatever goes wrong."""
+def add_handlers(app: FastAPI, page: Callable[[Request, Problem], Response]) -> None:
+    """Have *app* answer with problems, whatever goes wrong: as JSON, or as *page* makes one for a browser."""
 
-    def answer(request: Request, error: Exception) -> JSONResponse:
+    def answer(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
+        if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/"):
+            return page(request, problem)
         return JSONResponse(
             problem.document(request), status_code=problem.status, headers=problem.headers, media_type=MEDIA_TYPE
         )
