@@ -1,6 +1,7 @@
 """Doors to the world, with credentials: every block of this project, for ``prefect block register -m blocks``."""
 
 from blocks.app import App
+from blocks.console_accounts import ConsoleAccounts
 from blocks.destinations import B2Destination, GoogleDriveDestination, LocalDestination, SftpDestination
 from blocks.mailer import Mailer
 from blocks.ping import Ping
@@ -20,6 +21,7 @@ from blocks.ssh_server import SshServer
 __all__ = [
     "App",
     "B2Destination",
+    "ConsoleAccounts",
     "Directory",
     "DockerVolume",
     "GoogleDriveDestination",
