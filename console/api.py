@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from console.gate import Gate
+from console.keeper import Keeper
+from console.pages import access, login
 from console.pages.rendering import mount_static, problem_page
 from console.problems import add_handlers
-from console.routes import apps
+from console.routes import accounts, apps
 
 _DESCRIPTION = """Backups of databases and files: proven, encrypted, restorable without us.
 
@@ -14,12 +17,18 @@ Errors are `application/problem+json` (RFC 9457) with a `remedy`. Times are RFC 
 """
 
 
-def create() -> FastAPI:
-    """A new application."""
+def create(bind: str = "127.0.0.1") -> FastAPI:
+    """A new application, which listens on the address *bind*: beyond loopback nobody may ask who has not logged in."""
+    keeper = Keeper(bind)
     made = FastAPI(title="Backups", version="1", description=_DESCRIPTION, redoc_url=None)
-    add_handlers(made, problem_page)
+    made.state.keeper = keeper
+    answer = add_handlers(made, problem_page)
+    made.add_middleware(Gate, keeper=keeper, answer=answer)
     mount_static(made)
     made.include_router(apps.router, prefix="/api")
+    made.include_router(accounts.router, prefix="/api")
+    made.include_router(login.router)
+    made.include_router(access.router)
     return made
 
 

@@ -97,8 +97,14 @@ def problem_of(error: Exception) -> Problem:
     )
 
 
-def add_handlers(app: FastAPI, page: Callable[[Request, Problem], Response]) -> None:
-    """Have *app* answer with problems, whatever goes wrong: as JSON, or as *page* makes one for a browser."""
+Answer = Callable[[Request, Exception], Response]
+
+
+def add_handlers(app: FastAPI, page: Callable[[Request, Problem], Response]) -> Answer:
+    """Have *app* answer with problems, whatever goes wrong: as JSON, or as *page* makes one for a browser.
+
+    Returns what makes these answers, for what is not of *app* itself.
+    """
 
     def answer(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
@@ -110,6 +116,7 @@ def add_handlers(app: FastAPI, page: Callable[[Request, Problem], Response]) -> 
 
     for kind in (Problem, BackupError, RequestValidationError, HTTPException, httpx.TransportError, Exception):
         app.add_exception_handler(kind, answer)
+    return answer
 
 
 def _field(location: tuple[int | str, ...]) -> str:

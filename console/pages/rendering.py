@@ -8,6 +8,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -57,7 +58,8 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
 def problem_page(request: Request, problem: Problem) -> Response:
     """What went wrong, as a page; where nobody can tell who asks, the way to the login."""
     if problem.status == 401:
-        return RedirectResponse("/login", status_code=303)
+        there = quote(request.scope["path"], safe="/")
+        return RedirectResponse(f"/login?next={there}" if request.method == "GET" else "/login", status_code=303)
     answer = page(request, "problem.html", status=problem.status, problem=problem)
     answer.headers.update(problem.headers or {})
     return answer

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from fastapi.testclient import TestClient
 
 from console.api import create
+from console.gate import CSRF_HEADER
 from console.models.backups import StartBackup
 from console.pages.flash import redirect
 from console.pages.forms import Form, Posted, submit
@@ -20,11 +21,12 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
-def browser() -> Iterator[TestClient]:
+def browser(prefect_api: object) -> Iterator[TestClient]:
     """A client that asks for pages, as a browser does, of a console that has a form."""
     app = create()
     add_form(app)
     with TestClient(app, base_url="http://127.0.0.1:4280", headers={"Accept": "text/html"}) as client:
+        client.headers[CSRF_HEADER] = client.get("/api/session").json()["csrf_token"]
         yield client
 
 
