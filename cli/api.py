@@ -23,12 +23,10 @@ from pathlib import Path
 from cli.home import own_files, prefect_database, prefect_setting
 from cli.output import note
 from cli.template import copy_template
+from deployments import POOL as POOL
 from vault.errors import BackupError, ConfigError
 from vault.process import tied_to_us
 from vault.store import is_path
-
-POOL = "backups"
-"""The work pool of what runs by itself."""
 
 START_TIMEOUT = 120.0
 """Seconds for the embedded API to answer; a first start migrates its database (28 s on 2 cores)."""

@@ -15,7 +15,6 @@ from cli.saved import Flag
 from cli.schedule_options import Options
 from vault.errors import ConfigError
 from vault.record import utc
-from vault.retention import RetentionPolicy
 
 if TYPE_CHECKING:
     from tasks.schedules import Schedule
@@ -56,14 +55,14 @@ def add_schedule(
     """
     given, rules = options or Options(), _rules(keep or Keep(), timezone)
     with prefect_api():
-        from deployments.schedules import add
+        from deployments.schedules import add, check
         from tasks.schedules import Schedule, When
 
         when = When(cron, timezone)
         own = name or f"{app}-{given.type or 'backup'}"
         parameters = _parameters({"app": app}, given, rules)
         schedule = Schedule(own, (when,), parameters, grace_hours=given.grace_hours)
-        _check(schedule)
+        check(schedule)
         add(schedule, pool)
         _tell(schedule)
         _advise(pool)
@@ -101,7 +100,7 @@ def update_schedule(
     if not no_ping and cron is None and timezone is None and given == Options() and kept == Keep():
         raise ConfigError("nothing is to be changed", "Give an option: see `backups schedule update --help`.")
     with prefect_api():
-        from deployments.schedules import change
+        from deployments.schedules import change, check
         from tasks.schedules import When, one
 
         old = one(name)
@@ -116,7 +115,7 @@ def update_schedule(
         before = {name: value for name, value in old.parameters.items() if name != "ping" or not no_ping}
         grace = old.grace_hours if given.grace_hours is None else given.grace_hours
         schedule = replace(old, when=(when,), parameters=_parameters(before, given, rules), grace_hours=grace)
-        _check(schedule)
+        check(schedule)
         change(schedule)
         _tell(schedule)
 
@@ -211,42 +210,17 @@ def _rules(keep: Keep, timezone: str, before: dict[str, Any] | None = None) -> d
     old = before or {}
     policy, others = keep.policy(timezone, old.get("keep")), keep.policies_at(timezone, old.get("keep_at"))
     return {
-        "keep": _spelled(policy) if policy else None,
-        "keep_at": {name: _spelled(other) for name, other in others.items()} or None,
+        "keep": policy.spelled() if policy else None,
+        "keep_at": {name: other.spelled() for name, other in others.items()} or None,
     }
-
-
-def _spelled(policy: RetentionPolicy) -> dict[str, Any]:
-    return policy.model_dump(mode="json", exclude_defaults=True)
 
 
 def _parameters(before: dict[str, Any], given: Options, rules: dict[str, Any]) -> dict[str, Any]:
     from cli.adhoc import destinations_for
+    from deployments.schedules import parameters
 
-    changes = {
-        "type": given.type,
-        "destinations": destinations_for(given.to) if given.to else None,
-        "ping": given.ping,
-        **rules,
-    }
-    return {**before, **{name: value for name, value in changes.items() if value is not None}}
-
-
-def _check(schedule: Schedule) -> None:
-    """What the first run would find, now: that everything it names exists."""
-    from blocks.app import APP_SLUG, load_destinations
-    from blocks.app import App as AppBlock
-    from blocks.loading import load
-    from blocks.ping import PING_SLUG, Ping
-
-    app = load(f"{APP_SLUG}/{schedule.app}", AppBlock)
-    app.load_sources(schedule.parameters.get("type"))
-    doors = load_destinations(schedule.destinations or app.destinations)
-    for name in schedule.parameters.get("keep_at") or {}:
-        if name not in doors:
-            raise ConfigError(f"--keep-at names {name}, to which it does not go", f"It goes to: {', '.join(doors)}")
-    if schedule.ping is not None:
-        load(f"{PING_SLUG}/{schedule.ping}", Ping)
+    to = destinations_for(given.to) if given.to else None
+    return parameters(before, {"type": given.type, "destinations": to, "ping": given.ping, **rules})
 
 
 def _tell(schedule: Schedule, done: str = "Saved") -> None:

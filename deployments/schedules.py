@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.schedules import Cron
 
+from blocks.app import APP_SLUG, App, load_destinations
+from blocks.loading import load
+from blocks.ping import PING_SLUG, Ping
 from deployments.absence import expect_backups, expect_none
 from deployments.register import deploy, register_pool
+from deployments.saved import Taken
 from flows.backup import backup
 from tasks.schedules import Schedule, When, deployment, none_of, one
 from vault.errors import ConfigError
 
 
+def parameters(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the backup flow that a schedule has: *before*, with *changes*; None there means: as it was."""
+    return {**before, **{name: value for name, value in changes.items() if value is not None}}
+
+
+def check(schedule: Schedule) -> None:
+    """What the first run would find, now: ``ConfigError`` where something that it names is not there."""
+    app = load(f"{APP_SLUG}/{schedule.app}", App)
+    app.load_sources(schedule.parameters.get("type"))
+    doors = load_destinations(schedule.destinations or app.destinations)
+    for name in schedule.parameters.get("keep_at") or {}:
+        if name not in doors:
+            raise ConfigError(f"keep_at names {name}, to which it does not go", f"It goes to: {', '.join(doors)}")
+    if schedule.ping is not None:
+        load(f"{PING_SLUG}/{schedule.ping}", Ping)
+
+
 def add(schedule: Schedule, pool: str) -> None:
     """Have Prefect run it from now on. A name that is taken is refused."""
     if deployment(schedule.name) is not None:
-        raise ConfigError(
+        raise Taken(
             f"schedule {schedule.name} exists already",
             f"Change it: backups schedule update {schedule.name} …; or give another --name.",
         )

@@ -106,6 +106,10 @@ class RetentionPolicy(BaseModel):
             )
         return self
 
+    def spelled(self) -> dict[str, Any]:
+        """How it is written in a schedule's parameters: without what it does not say."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
     def plan(
         self,
         history: Iterable[BackupId],
