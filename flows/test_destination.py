@@ -6,13 +6,16 @@ import re
 import time
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import TableArtifact
 
 from blocks.destinations import destination_from
 from blocks.destinations.probe import Step, failure, probe
 from blocks.loading import block_name
 from flows.report import best_effort
 from vault.errors import BackupError
+
+KEY = "test-"
+"""How the keys of its artifacts begin."""
 
 
 @flow(name="test-destination", flow_run_name="test {destination}", persist_result=False)
@@ -35,12 +38,18 @@ def check_destination(destination: str) -> None:
         raise problem
 
 
-def _publish(destination: str, location: str, steps: tuple[Step, ...]) -> None:
+def key_of(destination: str) -> str:
+    """The key of the artifact that has the last test of a destination, by its name, reference or path."""
+    return KEY + re.sub(r"[^a-z0-9]+", "-", block_name(destination).lower()).strip("-")
+
+
+def report(destination: str, location: str, steps: tuple[Step, ...]) -> TableArtifact:
     """The table artifact: a row for each step, with the remedy where it failed."""
-    name = re.sub(r"[^a-z0-9]+", "-", block_name(destination).lower()).strip("-")
     result = "failed" if failure(steps) else "works"
-    best_effort(
-        lambda: create_table_artifact(
-            key=f"test-{name}", table=[step.as_row() for step in steps], description=f"{location}: {result}"
-        )
+    return TableArtifact(
+        key=key_of(destination), table=[step.as_row() for step in steps], description=f"{location}: {result}"
     )
+
+
+def _publish(destination: str, location: str, steps: tuple[Step, ...]) -> None:
+    best_effort(lambda: report(destination, location, steps).create())
