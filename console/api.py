@@ -9,7 +9,7 @@ from console.keeper import Keeper
 from console.pages import access, login
 from console.pages.rendering import mount_static, problem_page
 from console.problems import add_handlers
-from console.routes import accounts, apps, destinations
+from console.routes import accounts, apps, destinations, schedules
 
 _DESCRIPTION = """Backups of databases and files: proven, encrypted, restorable without us.
 
@@ -30,6 +30,7 @@ def create(bind: str = "127.0.0.1") -> FastAPI:
     made.include_router(login.router)
     made.include_router(access.router)
     made.include_router(destinations.router, prefix="/api")
+    made.include_router(schedules.router, prefix="/api")
     return made
 
 

@@ -35,7 +35,7 @@ class Pruning:
     trust: Trust
     type: BackupType | None
     policies: Policies
-    max_deletes: int
+    max_deletes: int | None
     accept_missing: bool
     dry_run: bool
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidatorFunctionWrapHandler, WrapValidator
 
-from console.models.common import Given, Name, Time
+from console.models.common import Given, Name, Size, Time, Trouble
+from vault.errors import ConfigError
 from vault.record import BackupType
 from vault.retention import RetentionPolicy
+
+
+def _names_its_field(value: Any, handler: ValidatorFunctionWrapHandler) -> RetentionPolicy:
+    try:
+        return cast("RetentionPolicy", handler(value))
+    except ConfigError as error:
+        raise ValueError(error.message) from None
+
+
+Keep = Annotated[RetentionPolicy, WrapValidator(_names_its_field)]
+"""Which backups stay. Days and weeks count in the time zone of its schedule, where it names none."""
 
 
 class Schedule(BaseModel):
@@ -40,8 +52,8 @@ class AddSchedule(Given):
     timezone: str = Field(default="UTC", examples=["Europe/Paris"])
     type: BackupType | None = None
     destinations: list[Name] | None = Field(default=None, min_length=1)
-    keep: RetentionPolicy | None = None
-    keep_at: dict[Name, RetentionPolicy] | None = None
+    keep: Keep | None = None
+    keep_at: dict[Name, Keep] | None = None
     ping: Name | None = None
     grace_hours: float | None = None
     active: bool = True
@@ -54,16 +66,54 @@ class ChangeSchedule(Given):
     timezone: str | None = None
     type: BackupType | None = None
     destinations: list[Name] | None = Field(default=None, min_length=1)
-    keep: RetentionPolicy | None = None
-    keep_at: dict[Name, RetentionPolicy] | None = None
+    keep: Keep | None = None
+    keep_at: dict[Name, Keep] | None = None
     ping: Name | None = None
     grace_hours: float | None = None
     active: bool | None = None
 
 
 class NextRuns(BaseModel):
-    """What a cron expression means: in words, and its next times (local with offset, and UTC)."""
+    """What a cron expression means: in words, and its next five times (local with offset, and UTC)."""
 
     words: str
     local: list[str]
     utc: list[Time]
+
+
+class AskPreview(Given):
+    """A policy that is not saved; with neither *keep* nor *keep_at*, what the app and its schedules say."""
+
+    type: BackupType | None = Field(default=None, description="Only backups of this type; else of each.")
+    keep: Keep | None = None
+    keep_at: dict[Name, Keep] | None = None
+
+
+class PreviewRow(BaseModel):
+    """A backup, and whether it would stay, and why."""
+
+    id: str
+    created_at: Time
+    size: Size
+    stays: bool
+    why: str
+
+
+class PreviewAt(BaseModel):
+    """What would become of the backups of one type at one destination. *trouble*: why nothing would be deleted."""
+
+    destination: str
+    type: BackupType | None = None
+    stay: int = 0
+    go: int = 0
+    backups: list[PreviewRow] = []
+    note: str = ""
+    trouble: Trouble | None = None
+
+
+class RetentionPreview(BaseModel):
+    """With this policy, today these would stay. Nothing was deleted."""
+
+    app: str
+    places: list[PreviewAt]
+    as_of: Time

@@ -1,0 +1,78 @@
+"""What a retention policy would keep today, before anybody saves it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from blocks.app import APP_SLUG
+from blocks.loading import missing
+from blocks.signing_key import keyring
+from console.models.common import Trouble
+from console.models.schedules import PreviewAt, PreviewRow, RetentionPreview
+from console.problems import not_found
+from tasks.prune import Pruned, Pruning, Saved, prune_at
+from vault.errors import BackupError
+from vault.record import BackupId, BackupType, utc
+from vault.retention import MAX_DELETES, RetentionPolicy
+from vault.store import check_name
+
+
+def retention_preview(
+    app: str,
+    type: BackupType | None = None,
+    keep: RetentionPolicy | None = None,
+    keep_at: dict[str, RetentionPolicy] | None = None,
+) -> RetentionPreview:
+    """Whether each backup of *app* would stay, and why, by destination and type. Nothing is deleted.
+
+    ``Problem`` 404 where there is no such app; ``ConfigError`` where nothing says what is to stay.
+    """
+    if missing(f"{APP_SLUG}/{check_name(app, 'app')}"):
+        raise not_found(f"app {app}", "See GET /api/apps.")
+    saved = Saved.read(app)
+    places = saved.places(None)
+    policies = saved.policies(keep, keep_at or {}, places)
+    pruning = Pruning(
+        app, places, keyring().trust, type, policies, max_deletes=None, accept_missing=False, dry_run=True
+    )
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        found = pool.map(lambda name: _judged(pruning, name), places)
+    return RetentionPreview(app=app, places=[at for ats in found for at in ats], as_of=utc(datetime.now(UTC)))
+
+
+def _judged(pruning: Pruning, name: str) -> list[PreviewAt]:
+    try:
+        return [_at(one) for one in prune_at(pruning, name)] or [PreviewAt(destination=name)]
+    except BackupError as error:
+        return [PreviewAt(destination=name, trouble=_trouble(name, error))]
+
+
+def _at(one: Pruned) -> PreviewAt:
+    if one.error is not None or one.judged is None:
+        trouble = _trouble(one.destination, one.error) if one.error else None
+        return PreviewAt(destination=one.destination, type=one.type, trouble=trouble)
+    rows = [
+        PreviewRow(
+            id=row["backup"],
+            created_at=utc(BackupId.parse(row["backup"]).created_at),
+            size=row["size"],
+            stays=row["stays"],
+            why=row["why"],
+        )
+        for row in one.judged.rows()
+    ]
+    go = len(one.judged.plan.drop)
+    many = f"more than {MAX_DELETES} at once: a run deletes nothing then, until somebody has pruned by command"
+    return PreviewAt(
+        destination=one.destination,
+        type=one.type,
+        stay=len(rows) - go,
+        go=go,
+        backups=rows,
+        note=many if go > MAX_DELETES else "",
+    )
+
+
+def _trouble(name: str, error: BackupError) -> Trouble:
+    return Trouble(name=name, detail=error.message, remedy=error.remedy)
