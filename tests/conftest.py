@@ -13,6 +13,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.peers.certificate import self_signed
+
 pytest_plugins = ["tests.faults", "tests.reduced"]
 
 _home = Path(tempfile.mkdtemp(prefix="backups-tests-"))
@@ -40,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
         BACKUPS_RETRY_DELAY="0.05",
         DO_NOT_TRACK="1",
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
+        # Each client of Prefect's API, though that speaks HTTP here, would read the more than 100 of certifi.
+        PREFECT_API_SSL_CERT_FILE=str(self_signed(_home)),
         TZ="Asia/Kathmandu",  # +05:45: whoever takes local time for UTC is found out
     )
     time.tzset()

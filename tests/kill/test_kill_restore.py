@@ -30,7 +30,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     with prefect_server(tmp_path_factory.mktemp("server")) as url:
         sources = ("--source", f"k-db={data / 'db.sqlite'}", "--source", f"k-files={data / 'files'}")
         Machine(home, url).run("run", "--app", "k", *sources, "--to", str(home / "disk"))
-    return Machine(home, None)
+    return Machine(home, url)  # where nobody answers any more
 
 
 def content_of(target: Path) -> str:

@@ -1,4 +1,8 @@
-"""The real ``backups`` command, in a child process with a home of its own."""
+"""The real ``backups`` command, in a child process with a home of its own.
+
+Where there is an API, that process is forked from one that has imported Prefect already (``tests.peers.warm``); where
+there is none, the command has to say where its server is before Prefect is imported, and is started as people do.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.peers import warm
 
 TIMEOUT = 120
 
@@ -36,6 +43,7 @@ class Machine:
             "BACKUPS_WORK_DIR": str(self.work),
             "BACKUPS_RETRY_DELAY": "0.1",
             "DO_NOT_TRACK": "1",
+            **{name: os.environ[name] for name in ("PREFECT_API_SSL_CERT_FILE",) if name in os.environ},
         }
         if self.api_url:
             own["PREFECT_API_URL"] = self.api_url
@@ -43,14 +51,17 @@ class Machine:
 
     def run(self, *arguments: str, ok: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         """Run the command to its end; with *ok* it has to succeed."""
-        done = subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
-            env=self.environment(**more),
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            stdin=subprocess.DEVNULL,
-        )
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            process = self._start(arguments, self.environment(**more), out.fileno(), err.fileno())
+            try:
+                code = process.wait(timeout=TIMEOUT)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+            out.seek(0)
+            err.seek(0)
+            done = subprocess.CompletedProcess(arguments, code, out.read(), err.read())
         assert not ok or done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
         return done
 
@@ -59,20 +70,15 @@ class Machine:
         return json.loads(self.run(*arguments, "--json", **more).stdout)
 
     def start(self, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
-        """Start the command; its output goes to ``output`` in its home."""
+        """Start the command as people do; its output goes to ``output`` in its home."""
         with (self.home / "output").open("ab") as output:
-            return subprocess.Popen(
-                [sys.executable, "-m", "cli", *arguments],
-                env=self.environment(**more),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            return started(arguments, self.environment(**more), output.fileno(), output.fileno())
 
     def stop_at(self, milestone: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Run the command until it stops itself (SIGSTOP) at *milestone*."""
-        process = self.start(*arguments, BACKUPS_STOP_AT=milestone)
+        with (self.home / "output").open("ab") as output:
+            environment = self.environment(BACKUPS_STOP_AT=milestone)
+            process = self._start(arguments, environment, output.fileno(), output.fileno())
         _, status = os.waitpid(process.pid, os.WUNTRACED)
         said = (self.home / "output").read_text(errors="replace")
         assert os.WIFSTOPPED(status), f"it ended before {milestone}: {said[-3000:]}"
@@ -85,3 +91,21 @@ class Machine:
         process.send_signal(signal.SIGCONT)
         process.wait(timeout=TIMEOUT)
         return process.pid
+
+    def _start(
+        self, arguments: tuple[str, ...], environment: dict[str, str], out: int, err: int
+    ) -> subprocess.Popen[bytes]:
+        start = warm.start if "PREFECT_API_URL" in environment else started
+        return start(arguments, environment, out, err)
+
+
+def started(arguments: tuple[str, ...], environment: dict[str, str], out: int, err: int) -> subprocess.Popen[bytes]:
+    """The command, as people start it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=err,
+        start_new_session=True,
+    )
