@@ -36,6 +36,8 @@ class Form:
     errors: Mapping[str, str] = field(default_factory=dict)
     detail: str = ""
     remedy: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What the problem has besides."""
 
     @classmethod
     def of(cls, **values: object) -> Form:
@@ -73,7 +75,7 @@ class Form:
             return replace(self, errors=found, detail="Some of this cannot be used as it is.")
         problem = problem_of(error)
         errors = {str(one["field"]): str(one["message"]) for one in problem.more.get("errors", ())}
-        return replace(self, errors=errors, detail=problem.detail, remedy=problem.remedy)
+        return replace(self, errors=errors, detail=problem.detail, remedy=problem.remedy, more=problem.more)
 
 
 async def read_form(request: Request) -> Form:
@@ -102,6 +104,15 @@ def submit(request: Request, form: Form, template: str, do: Callable[[], tuple[s
     except MISTAKES as error:
         return page(request, template, status=422, form=form.failed(error), **values)
     return redirect(to, message)
+
+
+def act(do: Callable[[], str], back: str) -> Response:
+    """Do what a single button asks for, and go *back* to its page, which says what came of it."""
+    try:
+        return redirect(back, do())
+    except MISTAKES as error:
+        form = Form().failed(error)
+        return redirect(back, f"{form.detail}. {form.remedy}" if form.remedy else form.detail, "failed")
 
 
 def _texts(value: object) -> list[str]:

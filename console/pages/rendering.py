@@ -141,7 +141,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(time=time, ago=ago, size=size, words=lambda status: WORDS.get(status, status))
+    made.filters.update(
+        time=time, ago=ago, size=size, words=lambda status: WORDS.get(status, status), pair=lambda name: (name, name)
+    )
     shared: Mapping[str, Any] = {
         "static": static,
         "navigation": NAVIGATION,
