@@ -7,6 +7,9 @@ from fastapi import FastAPI
 from console.gate import Gate
 from console.keeper import Keeper
 from console.pages import access, login
+from console.pages import apps as app_pages
+from console.pages import destinations as destination_pages
+from console.pages import schedules as schedule_pages
 from console.pages.rendering import mount_static, problem_page
 from console.problems import add_handlers
 from console.routes import accounts, apps, destinations, schedules
@@ -31,6 +34,9 @@ def create(bind: str = "127.0.0.1") -> FastAPI:
     made.include_router(access.router)
     made.include_router(destinations.router, prefix="/api")
     made.include_router(schedules.router, prefix="/api")
+    made.include_router(app_pages.router)
+    made.include_router(destination_pages.router)
+    made.include_router(schedule_pages.router)
     return made
 
 

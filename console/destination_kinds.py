@@ -15,6 +15,10 @@ _UNSENT = {"marker", "client_id", "client_secret", "refresh_token"}
 """Filled in by itself; or made where a person authorises an OAuth client, which is done by command."""
 _FIXED = {"bucket", "prefix", "folder_id", "shared_drive"}
 """Another one of these is another place. A root may move: its marker file says whether it is the same."""
+_ADVANCED = {
+    *("max_runs", "bandwidth", "connect_timeout", "idle_timeout", "agent"),
+    *("provider", "region", "parallel_parts", "object_lock_days", "ca_file", "scope"),
+}
 _MULTILINE = {"private_key", "service_account_key"}
 _TITLES = {
     "local": "Local directory",
@@ -121,6 +125,7 @@ def _field(kind: str, name: str, one: dict[str, Any], required: bool) -> KindFie
         secret=secret,
         multiline=name in _MULTILINE,
         fixed=name in _FIXED,
+        advanced=name in _ADVANCED,
         default=None if secret or required else one.get("default"),
         choices=one.get("enum"),
     )

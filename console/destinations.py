@@ -44,11 +44,11 @@ _changing = Lock()
 def list_destinations() -> list[Destination]:
     """Every saved destination, by name."""
     refs = saved(DESTINATIONS)
-    using = users_of(refs)
+    using, unread = _using(refs)
     documents = {ref: _document(ref) for ref in refs}
     tested = tests.last_tests({block_name(ref): documents[ref].since for ref in refs})
     free = use.free_space(refs)
-    found = [_shown(ref, documents[ref], using[ref], tested.get(block_name(ref)), free[ref]) for ref in refs]
+    found = [_shown(ref, documents[ref], using[ref], tested.get(block_name(ref)), free[ref], unread) for ref in refs]
     return sorted(found, key=lambda one: one.name)
 
 
@@ -57,7 +57,8 @@ def get_destination(name: str) -> Destination:
     ref = _ref(name)
     document = _document(ref)
     tested = tests.last_test(name, document.since)
-    return _shown(ref, document, users_of([ref])[ref], tested, use.free_space([ref])[ref])
+    using, unread = _using([ref])
+    return _shown(ref, document, using[ref], tested, use.free_space([ref])[ref], unread)
 
 
 def add_destination(given: AddDestination) -> Destination:
@@ -180,8 +181,22 @@ def _ref(name: str) -> str:
     return found[0]
 
 
+def _using(refs: list[str]) -> tuple[Mapping[str, tuple[User, ...]], Trouble | None]:
+    """What uses each; where an app or a schedule cannot be read, nobody can tell, and why is said instead."""
+    try:
+        return users_of(refs), None
+    except BackupError as error:
+        trouble = Trouble(name="used by", detail=error.message, remedy=error.remedy)
+        return dict.fromkeys(refs, ()), trouble
+
+
 def _shown(
-    ref: str, document: _Document, using: tuple[User, ...], tested: ProbeResult | None, free: int | None
+    ref: str,
+    document: _Document,
+    using: tuple[User, ...],
+    tested: ProbeResult | None,
+    free: int | None,
+    unread: Trouble | None,
 ) -> Destination:
     """What cannot be loaded is shown with the reason."""
     common: Mapping[str, Any] = {
@@ -205,6 +220,7 @@ def _shown(
         free_space=free,
         backups=held.backups if held else None,
         stored=held.size if held else None,
+        trouble=unread,
     )
 
 

@@ -55,6 +55,7 @@ class KindField(BaseModel):
     secret: bool = Field(description="Write-only: it is taken, and never shown.")
     multiline: bool = Field(description="It has several lines, such as a private key.")
     fixed: bool = Field(description="It says which place this is: once saved, it cannot be changed.")
+    advanced: bool = Field(description="Its default is right for most.")
     default: str | int | float | bool | None
     choices: list[str] | None
 

@@ -103,6 +103,12 @@ def ago(value: str | datetime | None) -> Markup:
     )
 
 
+def wall(value: str) -> str:
+    """A local time with its offset, as a clock there shows it: ``Sun 2026-11-29 02:30 (+01:00)``."""
+    at = datetime.fromisoformat(value)
+    return f"{at:%a %Y-%m-%d %H:%M} ({at.isoformat()[-6:]})"
+
+
 def duration(start: str | datetime | None, end: str | datetime | None) -> str:
     """From *start* to *end*: ``12 s``, ``3 min 5 s``, ``2 h 10 min``; nothing where one is missing."""
     first, last = moment(start), moment(end)
@@ -142,7 +148,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        time=time, ago=ago, size=size, words=lambda status: WORDS.get(status, status), pair=lambda name: (name, name)
+        time=time,
+        ago=ago,
+        size=size,
+        wall=wall,
+        words=lambda status: WORDS.get(status, status),
+        pair=lambda name: (name, name),
     )
     shared: Mapping[str, Any] = {
         "static": static,

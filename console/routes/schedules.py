@@ -76,8 +76,11 @@ def next_runs(cron: str, _who: Reader, timezone: str = "UTC") -> NextRuns:
 
 
 @router.post("/apps/{app}/retention-preview")
-def retention_preview(app: str, given: AskPreview, _who: Reader) -> RetentionPreview:
-    """With this policy today these would stay: a reason for each backup at each destination. Nothing is deleted."""
+def retention_preview(app: str, given: AskPreview, _who: Operator) -> RetentionPreview:
+    """With this policy today these would stay: a reason for each backup at each destination. Nothing is deleted.
+
+    It looks at every destination of the app, so it takes `operate`.
+    """
     return retention.retention_preview(app, given.type, given.keep, given.keep_at)
 
 

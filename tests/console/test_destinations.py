@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
 
-from blocks import B2Destination, LocalDestination
+from blocks import App, B2Destination, LocalDestination
 from blocks.destinations import DESTINATIONS
 from flows.test_destination import check_destination
 from tests.contract.source import CANARY
@@ -123,6 +123,8 @@ def test_a_secret_goes_in_and_never_comes_out_and_stays_when_it_is_not_sent(clie
     assert "secret_key" not in shown["fields"]
     assert not shown["last_test"]["works"]
     assert B2Destination.load(bucket).secret_key.get_secret_value() == CANARY
+    changed = client.put(f"{API}/{bucket}", json={"fields": {"secret_key": "another"}, "test": False})
+    assert changed.headers["etag"] != answers[-2].headers["etag"], "another secret is another state"
 
 
 def test_what_does_not_fit_is_said_field_by_field(client: TestClient, bucket: str, name: str) -> None:
@@ -181,6 +183,12 @@ def test_the_host_key_of_a_server_is_shown_to_be_compared_and_then_pinned(
 
 def test_a_destination_that_is_needed_is_not_forgotten(client: TestClient, sample: Sample) -> None:
     used = f"{sample.name}-backups"
+    broken = App.load(sample.name)
+    broken.parallel = 99  # as Prefect's form, which does not look, would save it
+    broken.save(f"{sample.name}-broken")
+    assert "parallel" in client.get(f"{API}/{used}").json()["trouble"]["detail"]
+    assert client.delete(f"{API}/{used}?confirm={used}").status_code == 422, "nobody can tell what uses it"
+    App.delete(f"{sample.name}-broken")
     assert wrong_fields(client.delete(f"{API}/{used}")) == ["confirm"]
     assert wrong_fields(client.delete(f"{API}/{used}?confirm=other")) == ["confirm"]
     refused = client.delete(f"{API}/{used}?confirm={used}")
