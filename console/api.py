@@ -6,37 +6,40 @@ from fastapi import FastAPI
 
 from console.gate import Gate
 from console.keeper import Keeper
-from console.pages import access, login
+from console.openapi import Console
+from console.pages import access, docs, login
 from console.pages import apps as app_pages
 from console.pages import destinations as destination_pages
 from console.pages import schedules as schedule_pages
 from console.pages.rendering import mount_static, problem_page
-from console.problems import add_handlers
+from console.problems import RESPONSES, add_handlers
 from console.routes import accounts, apps, destinations, schedules
 
+_API = (accounts, apps, destinations, schedules)
+_PAGES = (access, app_pages, destination_pages, docs, login, schedule_pages)
 _DESCRIPTION = """Backups of databases and files: proven, encrypted, restorable without us.
 
 Errors are `application/problem+json` (RFC 9457) with a `remedy`. Times are RFC 3339, in UTC; sizes are bytes.
 """
 
 
-def create(bind: str = "127.0.0.1") -> FastAPI:
-    """A new application, which listens on the address *bind*: beyond loopback nobody may ask who has not logged in."""
-    keeper = Keeper(bind)
-    made = FastAPI(title="Backups", version="1", description=_DESCRIPTION, redoc_url=None)
+def create(bind: str = "127.0.0.1", closed: bool = False) -> FastAPI:
+    """A new application, which listens on the address *bind*.
+
+    Beyond loopback, and with *closed* here too, nobody may ask who has not logged in.
+    """
+    keeper = Keeper(bind, closed)
+    made = Console(
+        title="Backups", version="1", description=_DESCRIPTION, responses=RESPONSES, openapi_url=None, docs_url=None
+    )
     made.state.keeper = keeper
     answer = add_handlers(made, problem_page)
     made.add_middleware(Gate, keeper=keeper, answer=answer)
     mount_static(made)
-    made.include_router(apps.router, prefix="/api")
-    made.include_router(accounts.router, prefix="/api")
-    made.include_router(login.router)
-    made.include_router(access.router)
-    made.include_router(destinations.router, prefix="/api")
-    made.include_router(schedules.router, prefix="/api")
-    made.include_router(app_pages.router)
-    made.include_router(destination_pages.router)
-    made.include_router(schedule_pages.router)
+    for noun in _API:
+        made.include_router(noun.router, prefix="/api")
+    for pages in _PAGES:
+        made.include_router(pages.router)
     return made
 
 

@@ -25,6 +25,24 @@ from vault.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}}
+    for status, text in {
+        400: "It cannot be read",
+        401: "Nobody is logged in, and no token that counts was sent",
+        403: "The scope is too low, or no page of the console sent this",
+        404: "There is no such thing",
+        409: "It is not possible as things are",
+        412: "It was changed meanwhile: the ETag is another",
+        413: "It is too large",
+        422: "Something that was sent does not fit; errors has it field by field",
+        428: "A precondition or a confirmation is missing",
+        429: "Too many tries: Retry-After says when",
+        502: "A destination or a server failed",
+        503: "Prefect or a destination does not answer now",
+    }.items()
+}
+"""What any request may be answered with besides success."""
 _LOG = logging.getLogger(__name__)
 _KINDS: tuple[tuple[type[BackupError], HTTPStatus], ...] = (  # the first that fits
     (NotFound, HTTPStatus.NOT_FOUND),

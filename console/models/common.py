@@ -25,3 +25,24 @@ class Trouble(BaseModel):
     name: str
     detail: str
     remedy: str = ""
+
+
+class FieldError(BaseModel):
+    """What is wrong with one member of what was sent."""
+
+    field: str
+    message: str
+
+
+class ProblemDetails(BaseModel):
+    """What went wrong (RFC 9457), and in *remedy* what to do about it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    remedy: str | None = None
+    instance: str
+    errors: list[FieldError] | None = Field(default=None, description="Of 422: field by field.")
