@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError
 
 from cli import (
     apps,
+    console,
     copy_backup,
     destinations,
     doctor,
@@ -63,6 +64,7 @@ app.command(keys.keys_app)
 app.command(watch.watch)
 app.command(doctor.doctor)
 app.command(up.up)
+app.command(console.console_app)
 app.command(worker.worker)
 app.command(register.register)
 

@@ -40,11 +40,12 @@ def is_loopback(host: str | None) -> bool:
 
 
 class Keeper:
-    """One for each application. *bind* is the address it listens on."""
+    """One for each application. *bind* is the address it listens on; *closed*: open to nobody, nor on loopback."""
 
-    def __init__(self, bind: str = "127.0.0.1", clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, bind: str = "127.0.0.1", closed: bool = False, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self.loopback = is_loopback(bind)
+        self._may_open = self.loopback and not closed
         self._own_key = secrets.token_urlsafe(48)  # for as long as there is none in Prefect
         self._lock = threading.Lock()
         self._known: tuple[float, str, Held] | None = None
@@ -68,7 +69,7 @@ class Keeper:
         """Whether login is off: there is no account, and only this machine can ask, without somebody in between."""
         server = request.scope.get("server") or (None,)
         passed_on = any(name in request.headers for name in _FORWARDED)
-        return self.loopback and is_loopback(server[0]) and not passed_on and not self.look()[1].accounts
+        return self._may_open and is_loopback(server[0]) and not passed_on and not self.look()[1].accounts
 
     def secure(self, request: HTTPConnection) -> bool:
         """Whether cookies go over HTTPS only."""

@@ -1,0 +1,106 @@
+"""``backups console``: the web console with its REST API, and who may use it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from cli.api import prefect_api
+from cli.console_access import token_app, user_app
+from cli.saved import Flag, Repeated
+from vault.errors import BackupError
+from vault.process import tied_to_us
+
+PORT = 4280
+_PortNumber = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
+_FAREWELL = 10.0  # seconds; then it is killed
+
+console_app = App(name="console", help="The web console with its REST API, and who may use it.", version_flags=[])
+console_app.command(user_app)
+console_app.command(token_app)
+
+
+@console_app.default
+def console(
+    *,
+    host: str = "127.0.0.1",
+    port: _PortNumber = PORT,
+    proxy: Annotated[list[str] | None, Repeated] = None,
+    login: Annotated[bool, Flag] = False,
+) -> int:
+    """Serve the console, until SIGTERM or Ctrl-C. `backups up` has it too.
+
+    Example: backups console
+
+    Without an account there is no login, and it serves this machine only. Make the first account before you let it
+    listen elsewhere: backups console user add NAME --scope admin
+
+    Parameters
+    ----------
+    host
+        The address to listen on. Others than this machine's own take an account, and HTTPS before it.
+    port
+        Its port; 0 takes a free one.
+    proxy
+        The address of a proxy before it, whose word on who asks is believed. Repeatable.
+    login
+        Ask for a login on this machine too, also as long as there is no account.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    with prefect_api():
+        child = start_console(host, port, proxy or [], login)
+        try:
+            return child.wait()
+        except (KeyboardInterrupt, _Stop):
+            return 0
+        finally:
+            end(child)
+
+
+def start_console(
+    host: str, port: int, proxies: list[str], login: bool, log: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """The console in a process of its own, ended with us; what it says goes to *log*, or to our stderr."""
+    options = [*(f"--proxy={proxy}" for proxy in proxies), *(["--login"] if login else [])]
+    command = [sys.executable, "-m", "console", f"--host={host}", f"--port={port}", *options]
+    output = log.open("ab") if log else None
+    try:
+        return subprocess.Popen(
+            [*tied_to_us("TERM"), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd=Path(__file__).parent.parent,
+            env={**os.environ, "DO_NOT_TRACK": "1"},
+        )
+    finally:
+        if output:
+            output.close()
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """End the console."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(timeout=_FAREWELL)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+class _Stop(BackupError):
+    pass
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise _Stop("ended")
