@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -13,14 +15,16 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from cli.api import prefect_api
+from cli.api import START_TIMEOUT, prefect_api
 from cli.console_access import token_app, user_app
+from cli.home import own_files
 from cli.saved import Flag, Repeated
 from vault.errors import BackupError
 from vault.process import tied_to_us
 
 PORT = 4280
 _PortNumber = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
+_NAP = 0.05
 _FAREWELL = 10.0  # seconds; then it is killed
 
 console_app = App(name="console", help="The web console with its REST API, and who may use it.", version_flags=[])
@@ -52,7 +56,7 @@ def console(
     proxy
         The address of a proxy before it, whose word on who asks is believed. Repeatable.
     login
-        Ask for a login on this machine too, also as long as there is no account.
+        Ask for a login on this machine too: as long as there is no account, nobody gets in.
     """
     signal.signal(signal.SIGTERM, _stop)
     with prefect_api():
@@ -85,6 +89,19 @@ def start_console(
     finally:
         if output:
             output.close()
+
+
+def wait_for_console(port: int, child: subprocess.Popen[bytes]) -> None:
+    """Return when it answers at *port* of this machine; ``BackupError`` when it ends or does not come."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while child.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(_NAP)
+        else:
+            return
+    raise BackupError("the console did not start", f"See {own_files() / 'console.log'} for its reason.")
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""``backups up``: Prefect's server with its UI, and a worker, in one command that ends all of it again."""
+"""``backups up``: Prefect's server, a worker and the console, in one command that ends all of it again."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from pathlib import Path
 from types import FrameType
 
 from cli.api import POOL, free_port, running_up, start_server, up_file, wait_until_healthy
+from cli.console import PORT, start_console, wait_for_console
 from cli.home import own_files
 from cli.output import note
 from vault.errors import BackupError, ConfigError
 from vault.process import tied_to_us
 
-_NAMES = ("server", "worker")
+_NAMES = ("server", "worker", "console")
 _FAREWELL = 30.0  # seconds; then it is killed
 
 
@@ -26,8 +27,8 @@ class _Stop(Exception):
     pass
 
 
-def up(*, port: int = 4200) -> int:
-    """Run Prefect's server with its UI, and a worker, on 127.0.0.1. Ctrl-C ends all of it.
+def up(*, port: int = 4200, console_port: int = PORT) -> int:
+    """Run the console, Prefect's server with its UI, and a worker, on 127.0.0.1. Ctrl-C ends all of it.
 
     Example: backups up
 
@@ -35,6 +36,8 @@ def up(*, port: int = 4200) -> int:
     ----------
     port
         The server's port; 0 takes a free one.
+    console_port
+        The console's port; 0 takes a free one.
     """
     if running_up() is not None:
         raise ConfigError("`backups up` is running already", f"See {up_file()}.")
@@ -43,7 +46,9 @@ def up(*, port: int = 4200) -> int:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     port = port or free_port()
-    _refuse_used(port)
+    console_port = console_port or free_port()
+    _refuse_used(port, "--port")
+    _refuse_used(console_port, "--console-port")
     url = f"http://127.0.0.1:{port}/api"
     environment = {"PREFECT_API_URL": url}
     password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
@@ -61,8 +66,15 @@ def up(*, port: int = 4200) -> int:
         wait_until_healthy(url, children[0])
         _register()
         children.append(_start_worker())
+        # What has a password must not be had without one through the console.
+        log, login = own_files() / "console.log", bool(password)
+        children.append(start_console("127.0.0.1", console_port, [], login, log))
+        wait_for_console(console_port, children[-1])
         _announce(environment)
-        note(f"Prefect's UI: http://127.0.0.1:{port}   Worker: pool {POOL}   Ctrl-C ends both.")
+        note(f"Backups: http://127.0.0.1:{console_port}")
+        if password:
+            note("  It asks for a login: backups console user add NAME --scope admin")
+        note(f"  Prefect's UI: http://127.0.0.1:{port}   Worker: pool {POOL}   Ctrl-C ends all of it.")
         _wait_for_one(children)
     except _Stop:
         note("Stopping …")
@@ -87,14 +99,14 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise _Stop
 
 
-def _refuse_used(port: int) -> None:
+def _refuse_used(port: int, option: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise ConfigError(
-                f"port {port} on 127.0.0.1 cannot be used: {error.strerror}", "Give another: --port N, or 0 for any."
+                f"port {port} on 127.0.0.1 cannot be used: {error.strerror}", f"Give another: {option} N, or 0 for any."
             ) from error
 
 
@@ -131,7 +143,8 @@ def _wait_for_one(children: list[subprocess.Popen[bytes]]) -> None:
     handles = {os.pidfd_open(child.pid): (child, name) for child, name in zip(children, _NAMES, strict=True)}
     ended, _, _ = select.select([*handles], [], [])
     child, name = handles[ended[0]]
-    raise BackupError(f"Prefect's {name} ended with exit code {child.wait()}", f"See {own_files() / f'{name}.log'}.")
+    whose = "the" if name == "console" else "Prefect's"
+    raise BackupError(f"{whose} {name} ended with exit code {child.wait()}", f"See {own_files() / f'{name}.log'}.")
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

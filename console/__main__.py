@@ -23,15 +23,14 @@ def serve(host: str, port: int, proxies: list[str], login: bool) -> None:
 
     What is said of who asks, and how, in X-Forwarded-For and -Proto is believed of *proxies* alone. With *login* nobody
     gets in without an account or a token, nor on loopback. ``ConfigError`` where the address cannot be used, and where
-    a login is needed and there is no account.
+    others than this machine reach it and there is no account.
     """
     if not PREFECT_API_URL.value():
         raise ConfigError(
             "the console has no Prefect API to ask", "Run it as `backups console`, or set PREFECT_API_URL."
         )
-    login = login or not is_loopback(host)
     accounts = console_accounts.read()[1].accounts
-    if login and not accounts:
+    if not is_loopback(host) and not accounts:
         raise ConfigError(
             f"the console would be open to whoever reaches {host}: there is no account",
             "Make one: backups console user add NAME --scope admin",
@@ -40,8 +39,12 @@ def serve(host: str, port: int, proxies: list[str], login: bool) -> None:
     name, used = f"[{host}]" if ":" in host else host, listener.getsockname()[1]
     _say(f"Console: http://{name}:{used}")
     if not accounts:
-        _say("  Login is off: whoever has an account on this machine may do everything there. To change that:")
-        _say("  backups console user add NAME --scope admin")
+        what = (
+            "Nobody can log in yet"
+            if login
+            else "Login is off: whoever has an account on this machine may do everything"
+        )
+        _say(f"  {what}. Make an account: backups console user add NAME --scope admin")
     elif not is_loopback(host):
         _say("  Browsers log in over HTTPS only: see docs/console.md for what stands before it.")
     config = uvicorn.Config(

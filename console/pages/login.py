@@ -26,7 +26,7 @@ def login_page(request: Request, next: str = "/") -> Response:
     """The form; whoever is known already is sent on."""
     if passage(request).who is not None:
         return RedirectResponse(_local(next), status_code=303)
-    return page(request, "login.html", form=Form.of(), next=_local(next))
+    return _form(request, Form.of(), _local(next))
 
 
 @router.post("/login")
@@ -39,9 +39,7 @@ def log_in(request: Request, form: Posted) -> Response:
     except Problem as problem:
         known = name in keeper.look()[1].accounts
         audit(Who(name if known else "unknown", "read", "session"), "log-in", "console", "refused", address=address)
-        shown = page(
-            request, "login.html", status=problem.status, form=Form.of(name=name[:_SHOWN]).failed(problem), next=to
-        )
+        shown = _form(request, Form.of(name=name[:_SHOWN]).failed(problem), to, problem.status)
         shown.headers.update(problem.headers or {})
         return shown
     passage(request).cookie = keeper.cookie_of(session)
@@ -84,6 +82,11 @@ def change_own_password(request: Request, who: Reader, form: Posted) -> Response
         return page(request, "account.html", status=422, form=Form.of().failed(error), own=who)
     known.cookie = keeper.cookie_of(session)
     return redirect("/account", "Your password is another one now. All other sessions of yours have ended.")
+
+
+def _form(request: Request, form: Form, to: str, status: int = 200) -> Response:
+    nobody = not keeper_of(request).look()[1].accounts
+    return page(request, "login.html", status=status, form=form, next=to, nobody=nobody)
 
 
 def _local(address: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 
 import cli
@@ -265,7 +266,7 @@ def test_up_serves_the_ui_and_a_worker_and_ctrl_c_ends_all_of_it(data: Path, tmp
     machine = Machine(tmp_path / "home", None)
     machine.home.mkdir()
     with subprocess.Popen(
-        [sys.executable, "-m", "cli", "up", "--port", "0"],
+        [sys.executable, "-m", "cli", "up", "--port", "0", "--console-port", "0"],
         env=machine.environment(PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS="1"),
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -281,6 +282,8 @@ def test_up_serves_the_ui_and_a_worker_and_ctrl_c_ends_all_of_it(data: Path, tmp
                     break
             else:
                 pytest.fail(f"it ended: {lines}")
+            (console,) = [line.split()[1] for line in lines if line.startswith("Backups: http://127.0.0.1:")]
+            assert httpx.get(f"{console}/api/session", timeout=60).json()["via"] == "nobody"
             state = json.loads((machine.home / "prefect/backups/up.json").read_text())
             disk = str(tmp_path / "disk")
             machine.run("run", "--app", "up", "--source", f"up-files={data / 'uploads'}", "--to", disk)

@@ -76,8 +76,10 @@ def test_without_an_account_everything_is_open_to_this_machine_and_says_so(clien
 
 @pytest.mark.parametrize("bind", ["0.0.0.0", "::", "10.1.2.3", "backups.example.org", ""])  # noqa: S104
 def test_beyond_loopback_nothing_is_open_without_an_account(prefect_api: object, bind: str) -> None:
-    with TestClient(create(bind), base_url=ADDRESS) as client:
-        assert client.get("/api/apps").status_code == 401
+    for app in (create(bind), create(closed=True)):
+        with TestClient(app, base_url=ADDRESS) as client:
+            assert client.get("/api/apps").status_code == 401
+            assert "backups console user add" in client.get("/login", headers=HTML).text
 
 
 def test_nobody_gets_in_without_a_token_or_a_login(door: Door) -> None:

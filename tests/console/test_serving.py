@@ -58,7 +58,7 @@ def token(prefect_api: object) -> Iterator[str]:
     kept.ConsoleAccounts.delete(kept.DOCUMENT)
 
 
-@pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--host", "::"], ["--login"]])  # noqa: S104
+@pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--host", "::"]])  # noqa: S104
 def test_it_refuses_to_serve_whoever_comes_and_says_how_to_make_an_account(
     prefect_api: object, options: list[str]
 ) -> None:

@@ -19,12 +19,21 @@ from prefect.cli._app import _app as prefect_app
 from prefect.utilities.dispatch import lookup_type
 
 import cli
+from console.keeper import is_loopback
 from deployments.register import block_types
 from tests.peers.postgres import MissingPeer
 from tests.peers.units import ROOT, UNITS, command, environment, settings, variables
 
 COMPOSE = ROOT / "deployments/compose/compose.yaml"
-_OURS = {"BACKUPS_WORK_DIR", "BACKUPS_LISTEN", "BACKUPS_SERVERS", "DO_NOT_TRACK", "HOME"}
+_OURS = {
+    "BACKUPS_WORK_DIR",
+    "BACKUPS_LISTEN",
+    "BACKUPS_SERVERS",
+    "BACKUPS_CONSOLE_LISTEN",
+    "BACKUPS_CONSOLE",
+    "DO_NOT_TRACK",
+    "HOME",
+}
 _NOT_A_SETTING = {"PREFECT_SERVER_ENCRYPTION_KEY"}  # read from the environment alone
 _POSTGRES = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}
 _REDIS = {"PREFECT_REDIS_MESSAGING_URL", "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL"}  # of prefect-redis
@@ -112,6 +121,13 @@ def test_stopping_the_worker_leaves_it_its_patience_and_a_minute(secrets: Path) 
     assert settings("backups-worker@.service", "KillMode") == ["mixed"]
     worker = services()["worker"]
     assert float(worker["stop_grace_period"].removesuffix("s")) >= float(worker["command"][-1]) + 60
+
+
+def test_the_console_is_open_to_nobody_without_a_login() -> None:
+    unit, service = command("backups-console.service"), services()["console"]
+    assert unit[3:] == ["console", "--host", "127.0.0.1", "--port", "4280", "--proxy", "127.0.0.1", "--login"]
+    assert "ports" not in service, "it is reached through caddy alone"
+    assert not is_loopback(service["command"][service["command"].index("--host") + 1]), "which takes an account"
 
 
 def test_what_the_compose_file_refers_to_is_defined_in_it(secrets: Path) -> None:
