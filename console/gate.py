@@ -11,6 +11,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import Request
+from fastapi.dependencies.models import Dependant
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
@@ -124,7 +125,7 @@ class Gate:
         finally:
             if key is not None:
                 self._replays.end(key, heard.answer)
-            if known.who is not None and not known.said:
+            if known.who is not None and not known.said and scope_of(request.scope.get("route")) != "read":
                 await run_in_threadpool(_audit, request, known.who, body, heard.status)
 
     def _identify(self, request: Request, known: Passage) -> None:
@@ -178,6 +179,18 @@ def _refuse_others(request: Request, known: Passage, body: bytes) -> None:
             "this was not sent by a page of this console, or the page is too old",
             f"Load the page again. A script sends a token, or {CSRF_HEADER} as GET /api/session gives it.",
         )
+
+
+def scope_of(route: object) -> str | None:
+    """The scope that *route* asks for, by its dependencies; None where it asks for none."""
+    return _rule(getattr(route, "dependant", None))
+
+
+def _rule(dependant: Dependant | None) -> str | None:
+    if dependant is None:
+        return None
+    own = getattr(dependant.call, "scope", None)
+    return own or next(filter(None, map(_rule, dependant.dependencies)), None)
 
 
 def _host(request: Request) -> str:

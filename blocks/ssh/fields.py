@@ -20,7 +20,8 @@ def _private_key(key: SecretStr) -> SecretStr:
     return SecretStr(private_key_text(text)) if text.strip() else NO_SECRET
 
 
-HOST_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+)$"
+# A name whose parts DNS can carry, or an IPv6 address.
+HOST_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f.]{0,39}:[0-9A-Fa-f:.]{1,45})$"
 HostName = Annotated[str, Field(description="The server's name or address.", pattern=HOST_PATTERN)]
 Port = Annotated[int, Field(ge=1, le=65535, description="The port of its SSH server.")]
 UserName = Annotated[str, Field(description="The account on the server.", pattern=r"^[^\s\x00-\x1f\x7f]+$")]

@@ -81,6 +81,7 @@ def change_own_password(request: Request, who: Reader, form: Posted) -> Response
     except (Problem, BackupError) as error:
         return page(request, "account.html", status=422, form=Form.of().failed(error), own=who)
     known.cookie = keeper.cookie_of(session)
+    audit(who, "change-own-password", who.name, "succeeded")
     return redirect("/account", "Your password is another one now. All other sessions of yours have ended.")
 
 

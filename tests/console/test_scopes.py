@@ -6,24 +6,18 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from fastapi.testclient import TestClient
 
 from blocks import console_accounts as kept
 from console.api import create
-from console.gate import SAFE
+from console.gate import SAFE, scope_of
 from console.who import SCOPES
 from tests.console.conftest import ADDRESS
 
 WITHOUT_A_RULE = {("GET", "/login"), ("POST", "/login"), ("GET", "/api/health")}
 WHOEVER_IS_LOGGED_IN = {("POST", "/logout"), ("POST", "/account/password")}  # of his own account
-
-
-def scope_of(dependant: Dependant) -> str | None:
-    """The scope that a route asks for."""
-    own = getattr(dependant.call, "scope", None)
-    return own or next(filter(None, map(scope_of, dependant.dependencies)), None)
+ONLY_LOOKS = {("POST", "/api/apps/{app}/retention-preview")}  # what is asked is too long for an address
 
 
 def routes() -> dict[tuple[str, str], RouteContext]:
@@ -52,10 +46,10 @@ def asked(prefect_api: object) -> Iterator[tuple[TestClient, dict[str, str]]]:
 def test_each_route_has_a_rule_and_whatever_changes_something_takes_more_than_looking() -> None:
     assert len(ROUTES) > 15
     for (method, path), context in ROUTES.items():
-        scope = scope_of(context.dependant)
+        scope = scope_of(context)
         if (method, path) not in WITHOUT_A_RULE:
             assert scope in SCOPES, f"{method} {path} has no rule"
-        if method not in SAFE and (method, path) not in WITHOUT_A_RULE | WHOEVER_IS_LOGGED_IN:
+        if method not in SAFE and (method, path) not in WITHOUT_A_RULE | WHOEVER_IS_LOGGED_IN | ONLY_LOOKS:
             assert scope in ("operate", "admin"), f"{method} {path} changes something"
 
 
@@ -75,7 +69,7 @@ def test_nobody_is_refused_everywhere_and_each_token_where_its_scope_is_too_low(
             continue
         address = re.sub(r"\{[^}]*\}", "x", path)
         assert client.request(method, address).status_code == 401, f"{method} {path} by nobody"
-        needed = SCOPES.index(scope_of(context.dependant))  # type: ignore[arg-type]
+        needed = SCOPES.index(scope_of(context))  # type: ignore[arg-type]
         for scope in SCOPES[:needed]:
             headers = {"Authorization": f"Bearer {tokens[scope]}"}
             sent = client.request(method, address, headers=headers, json={})
