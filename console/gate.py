@@ -143,7 +143,7 @@ class Gate:
             renewed = known.session.renewed(keeper.clock())
             known.cookie = keeper.cookie_of(renewed) if renewed else None
         elif known.is_open:
-            known.who, known.csrf = NOBODY, keeper.csrf_token("open")
+            known.who, known.csrf = NOBODY, keeper.csrf_token(None)
         elif request.scope["path"] == LOGIN:
             mark = request.cookies.get(_VISITOR)
             if not mark or len(mark) > 100:

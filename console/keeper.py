@@ -124,9 +124,10 @@ class Keeper:
         console_accounts.end_session(session.id, session.ends)
         self.forget()
 
-    def csrf_token(self, bound_to: str) -> str:
-        """What only a page that we gave to this session can send along."""
-        return hmac.new(self.look()[0].encode(), f"csrf {bound_to}".encode(), hashlib.sha256).hexdigest()
+    def csrf_token(self, bound_to: str | None) -> str:
+        """What only a page that we gave to this session can send along; None: where login is off."""
+        key = self._own_key if bound_to is None else self.look()[0]
+        return hmac.new(key.encode(), f"csrf {bound_to or ''}".encode(), hashlib.sha256).hexdigest()
 
 
 def _network(address: str) -> str:
