@@ -12,6 +12,7 @@ from pydantic import Field, HttpUrl, SecretStr
 from blocks.loading import load, missing
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
 from vault import known_signers
+from vault.errors import ConfigError
 from vault.signing import Signer, Trust
 
 DOCUMENT = "records"
@@ -66,10 +67,15 @@ class SigningKey(Block):
 def keyring() -> Keyring:
     """This installation's keys from Prefect; a new pair is made and saved on first use."""
     reference = f"{SigningKey.get_block_type_slug()}/{DOCUMENT}"
-    if missing(reference):
+    try:
+        block = load(reference, SigningKey)
+    except ConfigError:
+        if not missing(reference):
+            raise
         with suppress(ValueError):  # another run saved its own in the meantime: that one counts
             SigningKey.make().save(DOCUMENT)
-    found = load(reference, SigningKey).keyring()
+        block = load(reference, SigningKey)
+    found = block.keyring()
     known_signers.add(known_signers.default_path(), found.signer.public_key)
     return found
 

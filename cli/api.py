@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from cli.home import own_files, prefect_database, prefect_setting
@@ -31,6 +31,8 @@ from vault.store import is_path
 START_TIMEOUT = 120.0
 """Seconds for the embedded API to answer; a first start migrates its database (28 s on 2 cores)."""
 _FAREWELL = 10.0
+_GIVEN_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_FIRST_PORT = 10_000
 _DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -169,11 +171,20 @@ def start_server(port: int, extra: dict[str, str]) -> subprocess.Popen[bytes]:
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on 127.0.0.1 that nobody uses now.
+
+    A server takes seconds until it listens. So it is none of those that the kernel gives to connections meanwhile.
+    """
+    try:
+        first_given = int(_GIVEN_PORTS.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        first_given = 0
+    others = range(_FIRST_PORT, first_given)
+    for port in [*(secrets.choice(others) for _ in range(50) if others), 0]:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise BackupError("no port on 127.0.0.1 is free", "See what uses them: ss -tan")
 
 
 def wait_until_healthy(url: str, server: subprocess.Popen[bytes]) -> None:

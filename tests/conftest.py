@@ -44,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
         PREFECT_SERVER_ANALYTICS_ENABLED="false",
         # Each client of Prefect's API, though that speaks HTTP here, would read the more than 100 of certifi.
         PREFECT_API_SSL_CERT_FILE=str(self_signed(_home)),
+        PREFECT_CLIENT_CSRF_SUPPORT_ENABLED="false",  # each would ask for a token first, which our servers do not have
         TZ="Asia/Kathmandu",  # +05:45: whoever takes local time for UTC is found out
     )
     time.tzset()
@@ -60,6 +61,7 @@ def prefect_api() -> Iterator[None]:
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from tests.peers.prefect_server import prefect_server
+    from tests.peers.registered import register_once
 
     with (
         prefect_server(_home / "api") as url,
@@ -69,4 +71,5 @@ def prefect_api() -> Iterator[None]:
     ):
         # Threads of Prefect's own begin with these, and would start a server for themselves.
         patch.setattr(prefect.context, "GLOBAL_SETTINGS_CONTEXT", prefect.context.get_settings_context())
+        register_once(patch)
         yield

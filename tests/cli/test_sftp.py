@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from cli.api import free_port
 from tests.cli.conftest import Command
 from tests.contract.source import CANARY
 from tests.peers.command import TIMEOUT, Machine
-from tests.peers.postgres import free_port
 from tests.peers.sshd import SshServer, new_key, running_sshd
 
 

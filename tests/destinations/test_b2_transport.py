@@ -18,11 +18,11 @@ from cryptography.x509.oid import NameOID
 
 from blocks.destinations import b2_body, b2_store
 from blocks.destinations.b2 import B2Destination
+from cli.api import free_port
 from tasks.run import Sum
 from tasks.verify import verify_object
 from tests.contract.destination import KEY, OTHER, cut, get, keys, put
 from tests.destinations.b2 import PART, Place
-from tests.peers.postgres import free_port
 from tests.peers.s3 import KEY_ID, SECRET, running_rclone
 from tests.peers.s3_proxy import (
     Answer,

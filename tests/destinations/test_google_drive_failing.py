@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from blocks.destinations import google_drive_api, google_drive_read
 from blocks.destinations.google_drive import GoogleDriveDestination
 from blocks.destinations.google_drive_upload import QUANTUM
+from cli.api import free_port
 from tasks.run import Sum
 from tasks.verify import verify_object
 from tests.contract.destination import KEY, OTHER, get, keys, put
@@ -33,7 +34,6 @@ from tests.destinations.test_google_drive import (
 from tests.peers.certificate import self_signed
 from tests.peers.drive import DriveServer, running_drive
 from tests.peers.drive_state import FOLDER, Node
-from tests.peers.postgres import free_port
 from vault.errors import (
     AccessDenied,
     DestinationError,

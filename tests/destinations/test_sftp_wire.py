@@ -11,9 +11,9 @@ import pytest
 
 from blocks.destinations.sftp import SftpDestination
 from blocks.destinations.sftp_client import WINDOW
+from cli.api import free_port
 from tests.contract.destination import KEY, cut, digest, get, keys, put
 from tests.destinations.test_sftp import at, lies_in, on
-from tests.peers.postgres import free_port
 from tests.peers.proxy import Proxy, proxy
 from tests.peers.sshd import SshServer, running_sshd
 from vault.errors import DestinationUnavailable

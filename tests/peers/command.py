@@ -1,7 +1,6 @@
 """The real ``backups`` command, in a child process with a home of its own.
 
-Where there is an API, that process is forked from one that has imported Prefect already (``tests.peers.warm``); where
-there is none, the command has to say where its server is before Prefect is imported, and is started as people do.
+Where that makes no difference, it is forked from a process that has imported Prefect already (``tests.peers.warm``).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Any
 from tests.peers import warm
 
 TIMEOUT = 120
+_QUICK = ("PREFECT_API_SSL_CERT_FILE", "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED")  # see tests/conftest.py
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Machine:
             "BACKUPS_WORK_DIR": str(self.work),
             "BACKUPS_RETRY_DELAY": "0.1",
             "DO_NOT_TRACK": "1",
-            **{name: os.environ[name] for name in ("PREFECT_API_SSL_CERT_FILE",) if name in os.environ},
+            **{name: os.environ[name] for name in _QUICK if name in os.environ},
         }
         if self.api_url:
             own["PREFECT_API_URL"] = self.api_url
@@ -95,7 +95,7 @@ class Machine:
     def _start(
         self, arguments: tuple[str, ...], environment: dict[str, str], out: int, err: int
     ) -> subprocess.Popen[bytes]:
-        start = warm.start if "PREFECT_API_URL" in environment else started
+        start = warm.start if warm.fits(environment) else started
         return start(arguments, environment, out, err)
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.postgres import MissingPeer, free_port
+from cli.api import free_port
+from tests.peers.postgres import MissingPeer
 from tests.peers.unprivileged import owner_of, run_as
 
 INSTALL = "apt-get install -y mariadb-server"

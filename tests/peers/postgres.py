@@ -8,7 +8,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.api import free_port
 from tests.peers.unprivileged import owner_of, run_as
 
 INSTALL = "apt-get install -y postgresql"
@@ -129,14 +129,6 @@ def find_binaries() -> Path:
     if not found and on_path is None:
         raise MissingPeer(f"the tests need a PostgreSQL server: {INSTALL}")
     return found[-1].parent if found else Path(str(on_path)).parent
-
-
-def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _literal(database: str) -> str:

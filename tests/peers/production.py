@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cli.api import wait_until_healthy
+from cli.api import free_port, wait_until_healthy
 from tests.peers import units
 from tests.peers.command import TIMEOUT, Machine
-from tests.peers.postgres import MissingPeer, PostgresServer, free_port, quoted, running_server
+from tests.peers.postgres import MissingPeer, PostgresServer, quoted, running_server
 from tests.peers.redis import running_redis
 from vault.process import tied_to_us
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.peers.postgres import MissingPeer, free_port
+from cli.api import free_port
+from tests.peers.postgres import MissingPeer
 
 PASSWORD = r"pa\"ss\'#;% $(touch x)ü"
 

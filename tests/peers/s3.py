@@ -26,8 +26,9 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from cli.api import free_port
 from tests.contract.source import CANARY
-from tests.peers.postgres import MissingPeer, free_port
+from tests.peers.postgres import MissingPeer
 from vault.process import tied_to_us
 
 KEY_ID = "000f3a9c2b1d4e50000000001"

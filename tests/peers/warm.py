@@ -84,6 +84,14 @@ def _taking_orphans() -> Iterator[None]:
         libc.prctl(_SUBREAPER, 0)
 
 
+def fits(environment: Mapping[str, str]) -> bool:
+    """Whether a forked command is as good in *environment* as one that is started.
+
+    Without an API it has to say where its server is before Prefect is imported, which then reads how it is to log.
+    """
+    return "PREFECT_API_URL" in environment and not any(name.startswith("PREFECT_LOGGING_") for name in environment)
+
+
 def start(arguments: tuple[str, ...], environment: Mapping[str, str], out: int, err: int) -> subprocess.Popen[bytes]:
     """Start the command with *arguments* in *environment* and a session of its own; *out* and *err* are its output."""
     first = {name: environment[name] for name in ("PATH", *READ_AT_IMPORT) if name in environment}

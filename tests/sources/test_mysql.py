@@ -19,6 +19,7 @@ from blocks.sources import mysql_dump
 from blocks.sources.base import Dump, RestoreOptions
 from blocks.sources.mysql import MySQLDatabase
 from blocks.sources.mysql_tools import MARIADB, MYSQL, Installation, for_dump, for_load, parse_server
+from cli.api import free_port
 from tests.contract.source import (
     BlockSuite,
     SourceContract,
@@ -30,7 +31,6 @@ from tests.contract.source import (
 )
 from tests.peers.certificate import self_signed
 from tests.peers.mariadb import PASSWORD, MariaDBServer, running_mariadb
-from tests.peers.postgres import free_port
 from tests.sources.mysql import OVERWRITE, all_of, database, door, ours, shop
 from vault.errors import (
     ConfigError,

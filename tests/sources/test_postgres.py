@@ -25,6 +25,7 @@ from blocks.sources import postgres_dump, postgres_facts, postgres_swap
 from blocks.sources.base import Content, Dump, RestoreOptions
 from blocks.sources.postgres import PostgresDatabase
 from blocks.sources.postgres_plain import check_script
+from cli.api import free_port
 from tests.contract.source import (
     BlockSuite,
     SourceContract,
@@ -35,7 +36,7 @@ from tests.contract.source import (
     take,
     wait_until_gone,
 )
-from tests.peers.postgres import PASSWORD, PostgresServer, find_binaries, free_port
+from tests.peers.postgres import PASSWORD, PostgresServer, find_binaries
 from vault.errors import (
     ConfigError,
     Corrupt,

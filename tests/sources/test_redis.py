@@ -20,10 +20,10 @@ from blocks.sources import target_for
 from blocks.sources.base import RestoreOptions, Source
 from blocks.sources.redis import RedisDatabase
 from blocks.sources.redis_file import RedisFile
+from cli.api import free_port
 from tests.contract.source import BlockSuite, SourceContract, children, content_of, drain, take, wait_until_gone
 from tests.peers.certificate import self_signed
 from tests.peers.child import in_child
-from tests.peers.postgres import free_port
 from tests.peers.redis import PASSWORD, RedisServer, running_redis
 from vault.errors import (
     ConfigError,

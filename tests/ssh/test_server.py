@@ -29,8 +29,8 @@ from blocks.ssh.keys import fingerprint
 from blocks.ssh.links import links_to
 from blocks.ssh.tool import WINDOW, RemoteTool
 from blocks.ssh_server import SshServer
+from cli.api import free_port
 from tests.contract.source import CANARY, BlockSuite, wait_until_gone
-from tests.peers.postgres import free_port
 from tests.peers.proxy import Proxy, proxy
 from tests.peers.ssh_host import left_on, over, ssh_host
 from tests.peers.sshd import SshServer as Sshd
@@ -70,7 +70,7 @@ def far(host: Sshd, line: Proxy) -> SshServer:
     return over(host, port=line.port)
 
 
-def until(holds: Callable[[], object], seconds: float = 20.0) -> None:
+def until(holds: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until *holds* does, with a bound."""
     tick = threading.Event()
     for _ in range(int(seconds / 0.02)):
