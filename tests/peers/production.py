@@ -63,6 +63,7 @@ class Production:
             raise MissingPeer("the tests need Caddy: it comes with the extra [test]")
         own = {
             "BACKUPS_LISTEN": self.address,
+            "BACKUPS_CONSOLE_LISTEN": f"http://127.0.0.1:{free_port()}",
             "BACKUPS_SERVERS": " ".join(f"127.0.0.1:{port}" for port in self.servers),
             "HOME": str(self.place / "home"),
             "PATH": os.environ["PATH"],
