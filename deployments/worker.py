@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from prefect.workers.process import ProcessWorker
 
+from tasks.again import again_soon
 from vault.orphans import children
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ class DrainingWorker(ProcessWorker):
     def __dispatch_key__(cls) -> str:
         """Prefect knows it beside its own process worker, not in its place."""
         return "backups-process"
+
+    async def setup(self) -> None:
+        """Get ready; a run whose beginning meets another write in SQLite is no run that crashed."""
+        await super().setup()
+        again_soon(self.client)
 
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         """Begin the runs that are due, unless this worker is to end."""

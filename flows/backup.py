@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
@@ -18,6 +19,7 @@ from flows.tell import tell_held, tell_success
 from flows.transfer import Carried, NoDestinationLeft, error_of, wait_all
 from flows.turns import uploading
 from flows.window import Window
+from tasks.again import again_soon
 from tasks.catch_up import catch_up
 from tasks.cleanup import cleanup
 from tasks.commit import commit
@@ -68,6 +70,7 @@ def backup(
         keep_at: The same for single destinations, by name, where that differs.
         ping: The saved ping that is told how it goes.
     """
+    again_soon(get_client(sync_client=True))
     pings = Pings(ping)
     try:
         best_effort(catch_up)
