@@ -13,9 +13,6 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from datetime import datetime
 from pathlib import Path
 
@@ -25,7 +22,7 @@ from bench.scheduled import installation, worker
 from tests.peers.command import Machine
 
 WINDOW = 240  # minutes of a night
-_THREADS = 4
+_IDLE = 60  # seconds
 _ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -42,11 +39,21 @@ def main() -> None:
         save(names)
         saved = time.monotonic()
         print(f"{len(names)} apps saved in {saved - began:.0f} s", flush=True)
+        own, server = time.process_time(), cpu_of_server(directory)
         register(names)
-        print(f"{len(names)} schedules registered in {time.monotonic() - saved:.0f} s", flush=True)
+        print(
+            f"{len(names)} schedules registered in {time.monotonic() - saved:.0f} s:"
+            f" {time.process_time() - own:.0f} CPU-s here, {cpu_of_server(directory) - server:.0f} of the server",
+            flush=True,
+        )
         planned = wait_until_planned(len(names))
         after = time.monotonic() - saved
         print(f"{planned} runs planned {after:.0f} s after the first; server: {memory(directory)} MiB", flush=True)
+        server = cpu_of_server(directory)
+        time.sleep(_IDLE)
+        print(
+            f"nothing to do: the server takes {(cpu_of_server(directory) - server) / _IDLE:.0%} of a core", flush=True
+        )
         for limit in options.limits:
             rate, cpu = drain(machine, names[: options.runs], limit)
             print(
@@ -60,34 +67,25 @@ def save(names: list[str]) -> None:
     """An app for each of *names*."""
     from blocks import App
     from blocks.loading import load
+    from tasks.again import one_client
 
     shop = load("backup-app/shop", App)
-    each(names, lambda _, name: App(sources=shop.sources, destinations=shop.destinations).save(name))
+    with one_client():
+        for name in names:
+            App(sources=shop.sources, destinations=shop.destinations).save(name)
 
 
 def register(names: list[str]) -> None:
     """A schedule for each of *names*: the runs of a night are spread over four hours."""
-    from deployments.schedules import add
+    from deployments.schedules import add_all
     from tasks.schedules import Schedule, When
 
-    def one(number: int, name: str) -> None:
-        add(Schedule(name, (When(f"{number % 60} {2 + number // 60 % 4} * * *"),), {"app": name}), "backups")
-
-    each(names, one)
-
-
-def each(names: list[str], do: Callable[[int, str], object]) -> None:
-    """*do* it for each, with a client for each of a few threads."""
-    from prefect.context import SyncClientContext
-
-    def some(begin: int) -> None:
-        with SyncClientContext.get_or_create():
-            for number in range(begin, len(names), _THREADS):
-                do(number, names[number])
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for future in [pool.submit(copy_context().run, some, begin) for begin in range(_THREADS)]:
-            future.result()
+    add_all(
+        [
+            Schedule(name, (When(f"{number % 60} {2 + number // 60 % 4} * * *"),), {"app": name}, pool="backups")
+            for number, name in enumerate(names)
+        ]
+    )
 
 
 def wait_until_planned(count: int) -> int:
@@ -125,12 +123,23 @@ def drain(machine: Machine, names: list[str], limit: int) -> tuple[float, float]
 
 
 def memory(directory: str) -> int:
-    """MiB of the server, which is the process that has this installation's database open."""
+    """MiB of the server."""
+    lines = (_server(directory) / "status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
+
+
+def cpu_of_server(directory: str) -> float:
+    """CPU seconds that it has taken."""
+    fields = (_server(directory) / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _server(directory: str) -> Path:
+    """In /proc, the process that has this installation's database open."""
     from cli.reencrypt import users
 
     (pid,) = users(Path(directory) / "server/prefect.db")
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
+    return Path(f"/proc/{pid}")
 
 
 if __name__ == "__main__":

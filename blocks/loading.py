@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection
 from inspect import isabstract
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
@@ -77,16 +77,21 @@ def missing(ref: str) -> bool:
 
 def saved(kinds: Collection[str]) -> list[str]:
     """The reference of every saved block whose slug is one of *kinds*."""
-    found: list[str] = []
+    return sorted(documents(kinds))
+
+
+def documents(kinds: Collection[str]) -> dict[str, dict[str, Any]]:
+    """What is written in each of them, unchecked and without its secrets, by reference: a request for 200."""
+    found: dict[str, dict[str, Any]] = {}
     with get_client(sync_client=True) as client:
         for offset in itertools.count(0, _PAGE):
             page = client.read_block_documents(offset=offset, limit=_PAGE, include_secrets=False)
             for document in page:
                 slug = document.block_type.slug if document.block_type else ""
                 if slug in kinds and document.name:
-                    found.append(f"{slug}/{document.name}")
+                    found[f"{slug}/{document.name}"] = document.data
             if len(page) < _PAGE:
-                return sorted(found)
+                return found
     raise AssertionError("unreachable")
 
 

@@ -39,6 +39,9 @@ _DEFAULTS = {
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # after 90 days: the records stay
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60",  # seconds, as in deployments.automations
+    # Time zones are those of the package tzdata. To check one, Prefect asks for all that there are, and Python would
+    # open a file of the system for each of them: that was half of what a schedule cost the server.
+    "PYTHONTZPATH": "",
 }
 
 

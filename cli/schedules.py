@@ -12,6 +12,7 @@ from cli.api import POOL, prefect_api
 from cli.keep import Keep
 from cli.output import note, show_json, show_table
 from cli.saved import Flag
+from cli.schedule_import import import_schedules
 from cli.schedule_options import Options
 from vault.errors import ConfigError
 from vault.record import utc
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 schedule_app = App(
     name="schedule", help="Which app is backed up when, where to, and how much of it stays.", version_flags=[]
 )
+schedule_app.command(import_schedules, name="import")
 
 
 @schedule_app.command(name="add")

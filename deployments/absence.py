@@ -34,7 +34,7 @@ def expect_backups(schedule: Schedule, grace: timedelta = GRACE, known: Known | 
     """
     period = schedule.period(datetime.now(UTC))
     if period is None or schedule.id is None:
-        return drop(missed_name(schedule.name))
+        return None if known and missed_name(schedule.name) not in known else drop(missed_name(schedule.name))
     watched = EventTrigger(
         expect={COMMITTED},
         match={"prefect.resource.id": f"prefect.deployment.{schedule.id}"},
@@ -66,7 +66,7 @@ def bring_up_to_date() -> None:
         mailers = {name: client.read_block_document_by_name(name, MAILER_SLUG, include_secrets=False) for name in names}
     for name, document in mailers.items():
         mail_failures(name, document.id, there)
-    schedules = found()
+    schedules = found(late=False)
     for schedule in schedules:
         expect_backups(schedule, known=there)
     wanted = {missed_name(schedule.name) for schedule in schedules}

@@ -129,8 +129,10 @@ def put(name: str, trigger: TriggerTypes, action: ActionTypes, known: Known | No
     if known is None:
         with get_client(sync_client=True) as client:
             known = {name: [one.description for one in client.read_automations_by_name(name)]}
-    if known.get(name) != [wanted.description]:
-        drop(name)
+    there = known.get(name, [])
+    if there != [wanted.description]:
+        if there:
+            drop(name)
         wanted.create()
 
 

@@ -33,8 +33,9 @@ from flows.test_destination import check_destination
 from flows.watch import watch
 
 _WATCH, _WEEKLY = Cron("0 9 * * *", timezone="UTC"), Cron("5 9 * * 1", timezone="UTC")
+BACKUP = "flows/backup.py:backup"
 ON_DEMAND: dict[str, Flow[..., Any]] = {
-    "flows/backup.py:backup": backup,
+    BACKUP: backup,
     "flows/restore.py:restore": restore,
     "flows/copy_backup.py:copy_backup": copy_backup,
     "flows/prune.py:prune": prune,
@@ -46,6 +47,10 @@ DAILY: dict[str, Flow[..., Any]] = {WATCH: watch}
 """What runs each day."""
 HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 """In the environment of a run: how often it gives a sign of life, in seconds."""
+JOB: dict[str, Any] = {"env": {HEARTBEAT: f"{BEAT.total_seconds():.0f}"}, "stream_output": False}
+"""What each deployment says of its runs' processes."""
+TAG = "backups"
+"""Each deployment has it."""
 
 
 def register_all(pool: str) -> None:
@@ -124,6 +129,5 @@ def register_deployments(pool: str) -> None:
 def deploy(flow: Flow[..., Any], entrypoint: str, tags: Sequence[str] = (), **options: Any) -> UUID:
     """A deployment of *flow*, made or brought up to date; *options* as Prefect has them. Returns its id."""
     found = cast("Flow[..., Any]", flow.from_source(source=ThisInstallation(), entrypoint=entrypoint))
-    job = {"env": {HEARTBEAT: f"{BEAT.total_seconds():.0f}"}, "stream_output": False}
-    made = cast("RunnerDeployment", found.to_deployment(tags=["backups", *tags], job_variables=job, **options))
+    made = cast("RunnerDeployment", found.to_deployment(tags=[TAG, *tags], job_variables=JOB, **options))
     return cast("UUID", made.apply())

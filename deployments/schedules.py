@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
+from uuid import UUID
 
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import ConcurrencyLimitConfig
-from prefect.schedules import Cron
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowFilter, FlowFilterName
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.utilities.callables import parameter_schema
 
 from blocks.app import APP_SLUG, App, load_destinations
 from blocks.loading import load
 from blocks.ping import PING_SLUG, Ping
 from deployments.absence import expect_backups, expect_none
-from deployments.register import deploy, register_pool
+from deployments.automations import all_known
+from deployments.pull import ThisInstallation
+from deployments.register import BACKUP, JOB, TAG, register_pool
 from deployments.saved import Taken
 from flows.backup import backup
-from tasks.schedules import Schedule, When, deployment, none_of, one
+from tasks.again import one_client
+from tasks.schedules import FLOW, Schedule, When, deployment, none_of, one
 from vault.errors import ConfigError
+from vault.store import check_name
+
+_PAGE = 200
 
 
 def parameters(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,37 +51,79 @@ def check(schedule: Schedule) -> None:
 
 def add(schedule: Schedule, pool: str) -> None:
     """Have Prefect run it from now on. A name that is taken is refused."""
-    if deployment(schedule.name) is not None:
+    add_all([replace(schedule, pool=pool)])
+
+
+def add_all(schedules: Sequence[Schedule], overwrite: bool = False) -> None:
+    """Have Prefect run all of them from now on, each in its pool, as long as it is active.
+
+    Names that are taken are refused, before anything is written; with *overwrite* these become what is given. Where it
+    breaks off, some are made and others not: it can be done again, with *overwrite*.
+    """
+    names = [check_name(schedule.name, "schedule") for schedule in schedules]
+    if taken := [] if overwrite else _taken(names):
         raise Taken(
-            f"schedule {schedule.name} exists already",
-            f"Change it: backups schedule update {schedule.name} …; or give another --name.",
+            f"schedule {', '.join(taken[:5])} exists already" + (f", and {len(taken) - 5} more" if taken[5:] else ""),
+            f"Change it: backups schedule update {taken[0]} …; or give another --name.",
         )
-    register_pool(pool)
-    _apply(schedule, pool)
+    for pool in {schedule.pool for schedule in schedules if schedule.pool}:
+        register_pool(pool)
+    with one_client() as client:
+        flow = client.create_flow_from_name(FLOW)
+        known = all_known() if len(schedules) > 1 else None
+        for schedule in schedules:
+            expect_backups(replace(schedule, id=_put(client, flow, schedule)), known=known)
 
 
 def change(schedule: Schedule) -> None:
     """Replace the one of the same name. Runs of the old one that have not begun are dropped."""
-    found = deployment(schedule.name)
-    if found is None:
+    if deployment(schedule.name) is None:
         raise none_of(schedule.name)
-    _apply(schedule, found.work_pool_name or "")
+    add_all([schedule], overwrite=True)
 
 
-def _apply(schedule: Schedule, pool: str) -> None:
-    made = deploy(
-        backup,
-        "flows/backup.py:backup",
-        name=schedule.name,
-        work_pool_name=pool,
+def _taken(names: list[str]) -> list[str]:
+    """Those of *names* that are deployments of the backup flow."""
+    found: list[str] = []
+    with get_client(sync_client=True) as client:
+        for begin in range(0, len(names), _PAGE):
+            wanted = DeploymentFilter(name=DeploymentFilterName(any_=names[begin : begin + _PAGE]))
+            flow = FlowFilter(name=FlowFilterName(any_=[FLOW]))
+            found += [one.name for one in client.read_deployments(flow_filter=flow, deployment_filter=wanted)]
+    return sorted(found)
+
+
+def _put(client: SyncPrefectClient, flow: UUID, schedule: Schedule) -> UUID:
+    """Make its deployment, or replace it: in one request, where Prefect's own way takes five. Returns the id."""
+    return client.create_deployment(
+        flow,
+        schedule.name,
+        version=backup.version,
+        description=backup.description,
+        entrypoint=BACKUP,
+        pull_steps=[ThisInstallation().to_pull_step()],
         parameters=schedule.parameters,
-        tags=schedule.tags,
-        schedules=[Cron(when.cron, timezone=when.timezone) for when in schedule.when if isinstance(when, When)],
+        parameter_openapi_schema=_form(),
+        enforce_parameter_schema=True,
+        work_pool_name=schedule.pool,
+        job_variables=JOB,
+        tags=[TAG, *schedule.tags],
+        schedules=[
+            DeploymentScheduleCreate(schedule=CronSchedule(cron=when.cron, timezone=when.timezone), active=True)
+            for when in schedule.when
+            if isinstance(when, When)
+        ],
         paused=not schedule.active,
         # One at a time: what comes while it runs is cancelled, which is no failure.
-        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy="CANCEL_NEW"),
+        concurrency_limit=1,
+        concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
     )
-    expect_backups(replace(schedule, id=made))
+
+
+@cache
+def _form() -> dict[str, Any]:
+    """What Prefect's UI asks for before a run, and what parameters are held against."""
+    return parameter_schema(backup).model_dump(exclude_unset=True)
 
 
 def pause(name: str, paused: bool) -> Schedule:

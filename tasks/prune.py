@@ -62,7 +62,7 @@ class Saved:
     def read(cls, name: str) -> Saved:
         """Of the app *name*; ``ConfigError`` where there is none."""
         app = load(f"{APP_SLUG}/{name}", App)
-        return cls(name, app, tuple(schedule for schedule in schedules() if schedule.app == name))
+        return cls(name, app, tuple(schedule for schedule in schedules(late=False) if schedule.app == name))
 
     def places(self, destinations: list[str] | None) -> dict[str, Destination]:
         """The destinations that are meant, by name: those given, else all to which it goes."""

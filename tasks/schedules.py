@@ -9,6 +9,7 @@ import asyncio
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -27,6 +28,7 @@ from vault.store import check_name
 
 if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.server.schemas.schedules import CronSchedule
 
 FLOW = "backup"
 GRACE = timedelta(hours=3)
@@ -36,10 +38,20 @@ OVERDUE = timedelta(minutes=2)
 
 _PAGE = 200
 _GRACE_TAG, _MOST_HOURS = "grace-hours:", 366 * 24
+PARAMETERS = ("app", "type", "destinations", "keep", "keep_at", "ping", "encrypt_to", "consistent")
+"""The parameters of the flow, in the order in which a person is told them."""
 _MOST = 1000  # times of a schedule that Prefect counts out at once
 _YEARS = timedelta(days=10 * 366)
 _ENOUGH, _FORTNIGHT = 24, timedelta(days=14)  # runs, or time, in which each gap of a schedule shows
 _EXAMPLE = 'An example, at half past two each night: --cron "30 2 * * *" --timezone Europe/Paris'
+
+
+@cache  # Prefect reads a file for every time zone that there is to check one: 18 ms
+def _cron(cron: str, timezone: str) -> CronSchedule:
+    # The server's, for the client's has no times: these are the ones at which the server will run it.
+    from prefect.server.schemas.schedules import CronSchedule
+
+    return CronSchedule(cron=cron, timezone=timezone)
 
 
 @dataclass(frozen=True)
@@ -76,12 +88,8 @@ class When:
 
     def next(self, count: int, after: datetime) -> list[datetime]:
         """The next *count* times after *after*, in its own zone."""
-        # The server's, for the client's has no times: these are the ones at which the server will run it.
-        from prefect.server.schemas.schedules import CronSchedule
-
         try:
-            schedule = CronSchedule(cron=self.cron, timezone=self.timezone)
-            found = asyncio.run(schedule.get_dates(count, after + timedelta(seconds=1)))
+            found = asyncio.run(_cron(self.cron, self.timezone).get_dates(count, after + timedelta(seconds=1)))
         except ValueError:
             raise ConfigError(f"{printable(self.cron)[:80]!r} is not a cron expression", _EXAMPLE) from None
         return [datetime.fromisoformat(time.isoformat()).astimezone(zone(self.timezone)) for time in found]
@@ -94,6 +102,7 @@ class Schedule:
     *parameters* are those of the flow. *overdue* is when a run should have begun that has not, if there is one.
     *since* is when it was made, *id* that of its deployment.
     *grace_hours* is how long after its time a backup may take to be committed; a tag of the deployment says it.
+    *pool* is the work pool whose workers run it.
     """
 
     name: str
@@ -104,6 +113,7 @@ class Schedule:
     since: datetime | None = None
     id: UUID | None = None
     grace_hours: float | None = None
+    pool: str | None = None
 
     @property
     def app(self) -> str:
@@ -164,7 +174,8 @@ class Schedule:
         time = next(iter(self.next(1, now)), None)
         return {
             "name": self.name,
-            **{name: self.parameters.get(name) for name in ("app", "type", "destinations", "keep", "keep_at", "ping")},
+            **{name: self.parameters.get(name) for name in PARAMETERS},
+            "pool": self.pool,
             "when": [str(when) for when in self.when],
             "active": self.active,
             "next_run_at": utc(time) if time else None,
@@ -174,15 +185,15 @@ class Schedule:
         }
 
 
-def found() -> list[Schedule]:
-    """Every schedule, by name."""
+def found(late: bool = True) -> list[Schedule]:
+    """Every schedule, by name; without *late*, whether one is overdue is not asked."""
     with get_client(sync_client=True) as client:
         deployments: list[DeploymentResponse] = []
         while page := client.read_deployments(
             flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])), limit=_PAGE, offset=len(deployments)
         ):
             deployments += page
-        kept = _schedules(client, [one for one in deployments if one.schedules])
+        kept = _schedules(client, [one for one in deployments if one.schedules], late)
     return sorted(kept, key=lambda schedule: schedule.name)
 
 
@@ -192,7 +203,7 @@ def one(name: str) -> Schedule:
     if found is None or not found.schedules:
         raise none_of(name)
     with get_client(sync_client=True) as client:
-        return _schedules(client, [found])[0]
+        return _schedules(client, [found], late=True)[0]
 
 
 def deployment(name: str) -> DeploymentResponse | None:
@@ -206,16 +217,16 @@ def deployment(name: str) -> DeploymentResponse | None:
 
 def none_of(name: str) -> ConfigError:
     """That there is no schedule *name*."""
-    names = ", ".join(schedule.name for schedule in found())
+    names = ", ".join(schedule.name for schedule in found(late=False))
     return ConfigError(
         f"there is no schedule {name}", f"There are: {names}" if names else "See `backups schedule add`."
     )
 
 
-def _schedules(client: SyncPrefectClient, deployments: list[DeploymentResponse]) -> list[Schedule]:
-    active = [one.id for one in deployments if _is_active(one)]
+def _schedules(client: SyncPrefectClient, deployments: list[DeploymentResponse], late: bool) -> list[Schedule]:
+    active = {one.id for one in deployments if _is_active(one)}
     overdue: dict[UUID | None, datetime] = {}
-    for run in late_runs(client, active, datetime.now(UTC) - OVERDUE):
+    for run in late_runs(client, [*active], datetime.now(UTC) - OVERDUE) if late else []:
         if run.expected_start_time:
             overdue.setdefault(run.deployment_id, run.expected_start_time)  # the oldest comes first
     return [
@@ -228,6 +239,7 @@ def _schedules(client: SyncPrefectClient, deployments: list[DeploymentResponse])
             since=one.created,
             id=one.id,
             grace_hours=_grace(one),
+            pool=one.work_pool_name,
         )
         for one in deployments
     ]

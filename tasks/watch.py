@@ -38,7 +38,7 @@ class Watched:
 def look(now: datetime, grace: timedelta = GRACE) -> list[Watched]:
     """Every active schedule at each of its destinations. What cannot be read is a problem too, never an error."""
     watched: list[Watched] = []
-    for schedule in schedules():
+    for schedule in schedules(late=False):
         if schedule.active:
             try:
                 watched += _watched(schedule, now, grace)

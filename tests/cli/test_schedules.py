@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -95,6 +97,61 @@ def test_an_app_or_a_schedule_that_is_not_there_is_named(command: Command, shop:
     for verb in ("show", "pause", "resume", "remove"):
         assert "There are: sch-nightly" in command("schedule", verb, "sch-other", code=2).err
     assert "nothing is to be changed" in command("schedule", "update", "sch-nightly", code=2).err
+
+
+def test_what_list_prints_is_a_file_that_brings_all_schedules_to_another_server(
+    command: Command, shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("schedule", "add", shop, "--type", "files", *NIGHTLY, "--keep-last", "7", "--grace-hours", "5")
+    command("schedule", "add", shop, "--cron", "0 4 * * 0", "--name", "sch-paused", "--keep-at", "sch-disk:last=3")
+    command("schedule", "pause", "sch-paused")
+    before = command("schedule", "list", "--json").json
+    file = tmp_path / "schedules.json"
+    file.write_text(json.dumps(before))
+    assert "sch-paused exists already, and" not in (refused := command("schedule", "import", file, code=2).err)
+    assert "schedule sch-paused, sch-shop-files exists already" in refused
+    command("schedule", "update", "sch-paused", "--cron", "0 5 * * *")
+    command("schedule", "remove", f"{shop}-files")
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(before)))
+    assert "Saved 2 schedules" in command("schedule", "import", "-", "--overwrite").err
+    assert command("schedule", "list", "--json").json == before
+
+
+IMPOSSIBLE = [
+    ("{}", "no list of schedules"),
+    ("[", "no JSON"),
+    ('[{"app": "sch-shop"}]', "entry 1 has no name"),
+    ('[{"name": "A b"}]', "name"),
+    ('[{"name": "a", "app": "sch-shop"}]', '"when" has to be'),
+    ('[{"name": "a", "when": ["30 2 * * * Mars/Olympus"]}]', "schedule a: "),
+    ('[{"name": "a", "when": ["30 2 * * * UTC"], "keep_lst": 3}]', "nothing that is called 'keep_lst'"),
+    ('[{"name": "a", "when": ["30 2 * * * UTC"], "active": "no"}]', "true or false"),
+    ('[{"name": "a", "when": ["30 2 * * * UTC"], "grace_hours": -1}]', "grace"),
+    ('[{"name": "a", "app": "sch-none", "when": ["30 2 * * * UTC"]}]', "schedule a: there is no app sch-none"),
+    ('[{"name": "a", "app": "sch-shop", "when": ["30 2 * * * UTC"], "type": "database"}]', "no database source"),
+    ('[{"name": "a", "app": "sch-shop", "when": ["30 2 * * * UTC"], "keep": {"keep_last": 0}}]', "keep_last"),
+    ('[{"name": "a", "app": "sch-shop", "when": ["30 2 * * * UTC"], "destinations": ["x/y"]}]', "x/y is not saved"),
+    ('[{"name": "a", "app": "sch-shop", "when": ["30 2 * * * UTC"], "ping": "none"}]', "ping/none is not saved"),
+    (
+        '[{"name": "a", "app": "sch-shop", "when": ["30 2 * * * UTC"], "keep_at": {"sch-other": {"keep_last": 2}}}]',
+        "keep_at names sch-other",
+    ),
+    (
+        '[{"name": "a", "app": "sch-shop", "when": ["30 2 * * * UTC"]}, {"name": "a", "when": ["1 2 * * * UTC"]}]',
+        "2 times",
+    ),
+]
+
+
+def test_a_file_with_one_schedule_that_could_not_run_is_refused_whole(
+    command: Command, shop: str, tmp_path: Path
+) -> None:
+    good = {"name": "sch-good", "app": shop, "when": ["30 2 * * * UTC"]}
+    file = tmp_path / "schedules.json"
+    for text, said in IMPOSSIBLE:
+        file.write_text(text.replace("[{", f"[{json.dumps(good)}, {{") if "name" in text else text)
+        assert said in command("schedule", "import", file, code=2).err, text
+    assert command("schedule", "list", "--json").json == []
 
 
 @pytest.mark.parametrize(
