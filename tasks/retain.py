@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import httpx
@@ -106,12 +107,17 @@ def judge(
         now,
         damaged=[damaged.key for damaged in history.damaged],
         pinned=history.pinned,
-        sources={found: frozenset(a.source for a in record.artifacts) for found, record in records.items()},
+        sources={found: _set_of(tuple([a.source for a in record.artifacts])) for found, record in records.items()},
         seen=() if accept_missing else _seen(catalog, backup_type, destination),
         destination_clock=clock,
         max_deletes=max_deletes,
     )
     return Judged(destination, backup_type, plan, records)
+
+
+@cache  # one for all backups that have the same: a hundred thousand of them take their time
+def _set_of(sources: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(sources)
 
 
 def carry_out(catalog: Catalog, judged: Judged) -> Judged:

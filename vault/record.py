@@ -81,6 +81,9 @@ class BackupId:
         """What ids are ordered by: as a key it sorts many of them in a third of the time."""
         return self.created_at, self.type, self.random
 
+    def __hash__(self) -> int:
+        return hash(self.random)  # which Python remembers; a plan asks for it some hundred thousand times
+
     def __str__(self) -> str:
         at = self.created_at  # strftime takes four times as long, and a listing makes these by the ten thousand
         time = f"{at.year}{at.month:02}{at.day:02}T{at.hour:02}{at.minute:02}{at.second:02}Z"

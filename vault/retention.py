@@ -131,7 +131,7 @@ class RetentionPolicy(BaseModel):
         run, so that a wrong policy or faked newer records cost little: a person who has read the plan may
         pass more; None shows the plan without the bound, for a dry run. Raises ``RetentionRefused``.
         """
-        found = frozenset(history)
+        found = dict.fromkeys(history)  # not a set: a listing comes in order, and what is in order is sorted at once
         _refuse_odd(found, now, damaged, destination_clock)
         self._refuse_shrunk(found, seen)
         newest_first = sorted(found, key=BackupId.order, reverse=True)
@@ -149,11 +149,11 @@ class RetentionPolicy(BaseModel):
             )
         return Plan(keep, drop)
 
-    def _refuse_shrunk(self, found: frozenset[BackupId], seen: Collection[BackupId]) -> None:
-        gone = frozenset(seen) - found
+    def _refuse_shrunk(self, found: Collection[BackupId], seen: Collection[BackupId]) -> None:
+        gone = frozenset(seen).difference(found)
         if not gone:
             return
-        all_of_them = sorted(found | gone, key=BackupId.order, reverse=True)
+        all_of_them = sorted([*found, *gone], key=BackupId.order, reverse=True)
         kept = zip(all_of_them, self._reasons(all_of_them, frozenset()), strict=True)
         missed = sorted(backup_id for backup_id, why in kept if why and backup_id in gone)
         if missed:
@@ -175,32 +175,38 @@ class RetentionPolicy(BaseModel):
             if backup_id.created_at < newest_first[0].created_at - self.keep_within:
                 break
             why.append(f"within {_spell(self.keep_within)}")
-        for name, count, period in self._calendar():
-            for position, bucket in _newest_of_each(count, period, newest_first, zone(self.timezone)):
-                reasons[position].append(f"{name} {bucket}")
+        for name, count, period, spelled in self._calendar():
+            for position, day in _newest_of_each(count, period, newest_first, zone(self.timezone)):
+                reasons[position].append(f"{name} {spelled(day)}")
         return reasons
 
-    def _calendar(self) -> tuple[tuple[str, int, Callable[[datetime], str]], ...]:
+    def _calendar(self) -> tuple[tuple[str, int, Callable[[datetime], object], Callable[[datetime], str]], ...]:
+        """Each rule: its name, of how many periods, the period of a day, and how a person writes that."""
         return (
-            ("daily", self.keep_daily, lambda day: f"{day:%Y-%m-%d}"),
-            ("weekly", self.keep_weekly, lambda day: "{}-W{:02}".format(*day.isocalendar())),
-            ("monthly", self.keep_monthly, lambda day: f"{day:%Y-%m}"),
-            ("yearly", self.keep_yearly, lambda day: f"{day:%Y}"),
+            ("daily", self.keep_daily, datetime.toordinal, lambda day: f"{day:%Y-%m-%d}"),
+            ("weekly", self.keep_weekly, lambda day: day.isocalendar()[:2], _week),
+            ("monthly", self.keep_monthly, lambda day: (day.year, day.month), lambda day: f"{day:%Y-%m}"),
+            ("yearly", self.keep_yearly, lambda day: day.year, lambda day: f"{day:%Y}"),
         )
 
 
+def _week(day: datetime) -> str:
+    year, week, _ = day.isocalendar()
+    return f"{year}-W{week:02}"
+
+
 def _newest_of_each(
-    count: int, period: Callable[[datetime], str], newest_first: list[BackupId], zone: ZoneInfo
-) -> Iterator[tuple[int, str]]:
-    """The position of the newest one of each of *count* periods, and the name of the period."""
-    seen: set[str] = set()
+    count: int, period: Callable[[datetime], object], newest_first: list[BackupId], zone: ZoneInfo
+) -> Iterator[tuple[int, datetime]]:
+    """The position of the newest one of each of *count* periods, and when it was made there."""
+    seen: set[object] = set()
     for position, backup_id in enumerate(newest_first):
         if len(seen) == count:
             return
-        bucket = period(backup_id.created_at.astimezone(zone))
-        if bucket not in seen:
+        day = backup_id.created_at.astimezone(zone)
+        if (bucket := period(day)) not in seen:
             seen.add(bucket)
-            yield position, bucket
+            yield position, day
 
 
 def _keep_last_of_each_source(reasons: list[list[str]], sources: list[frozenset[str]]) -> None:
@@ -230,7 +236,7 @@ def _refuse_odd(
         )
     if len({backup_id.type for backup_id in found}) > 1:
         raise RetentionRefused("backups of several types were given for one plan")
-    newest = max(found, default=None)
+    newest = max(found, key=BackupId.order, default=None)
     if newest is not None and newest.created_at > now:
         raise RetentionRefused(
             f"backup {newest} is from the future: here it is {now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
