@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,31 +17,66 @@ from tests.peers.prefect_server import prefect_server
 __all__ = ["postgres_server"]
 
 
+@dataclass(frozen=True)
+class Database:
+    """One of a Prefect server: the *url* that the server is given, and what the command is told to restore it *to*."""
+
+    url: str
+    to: str
+    password: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For the server, and for the command that makes it an app."""
+        return {"PREFECT_SERVER_DATABASE_CONNECTION_URL": self.url}
+
+
 @pytest.mark.fault("O09")
 def test_a_lost_server_is_set_up_again_from_the_backup_of_its_database_and_its_key(tmp_path: Path) -> None:
+    old, new = (tmp_path / name / "prefect.db" for name in ("old", "new"))
+    lose_and_set_up_again(tmp_path, *(Database(f"sqlite+aiosqlite:///{file}", str(file)) for file in (old, new)))
+
+
+@pytest.mark.fault("O09")
+def test_a_lost_server_on_postgresql_is_set_up_again_too(tmp_path: Path, postgres_server: PostgresServer) -> None:
+    login, place = quote(postgres_server.admin), f"127.0.0.1:{postgres_server.port}"
+    password = quote(postgres_server.password, safe="")
+
+    def database(name: str) -> Database:
+        to = f"postgresql://{login}@{place}/{name}"
+        return Database(f"postgresql+asyncpg://{login}:{password}@{place}/{name}", to, postgres_server.password)
+
+    with postgres_server.database() as old, postgres_server.database() as new:
+        lose_and_set_up_again(tmp_path, database(old), database(new), lambda: postgres_server.drop(old))
+
+
+def lose_and_set_up_again(
+    tmp_path: Path, old: Database, new: Database, lose: Callable[[], object] = lambda: None
+) -> None:
+    """A server on *old* is lost, all but a backup and the key; one on *new* has everything."""
     disk, data = str(tmp_path / "disk"), tmp_path / "data"
     data.mkdir()
     (data / "a").write_text("a")
-    with prefect_server(tmp_path / "old") as url:
+    with prefect_server(tmp_path / "old", old.environment) as url:
         machine = Machine(tmp_path / "home", url)
         machine.home.mkdir()
         machine.run("app", "add", "shop", "--source", str(data), "--to", disk)
         machine.run("schedule", "add", "shop", "--cron", "30 2 * * *", "--name", "nightly")
-        variable = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{tmp_path}/old/prefect.db"}
-        machine.run("app", "add", "prefect", "--self", "--to", disk, **variable)
+        machine.run("app", "add", "prefect", "--self", "--to", disk, **old.environment)
         machine.run("run", "prefect")
         signer = machine.json("keys", "show")["id"]
     kept = shutil.copy(tmp_path / "old/backups/encryption.key", tmp_path / "kept.key")
+    lose()
     shutil.rmtree(tmp_path / "old")
     shutil.rmtree(machine.home)
 
     machine = Machine(tmp_path / "home", None)
     (tmp_path / "new/backups").mkdir(parents=True, mode=0o700)
     machine.home.mkdir()
-    to = ("--source", "prefect-db", "--to", str(tmp_path / "new/prefect.db"), "--trust", signer)
-    machine.run("restore", "prefect", "latest", "--from", disk, *to)
+    to = ("--source", "prefect-db", "--to", new.to, "--trust", signer)
+    machine.run("restore", "prefect", "latest", "--from", disk, *to, PGPASSWORD=new.password)
     shutil.move(kept, tmp_path / "new/backups/encryption.key")
-    with prefect_server(tmp_path / "new") as url:
+    with prefect_server(tmp_path / "new", new.environment) as url:
         machine.api_url = url
         assert [one["name"] for one in machine.json("schedule", "list")] == ["nightly"]
         machine.run("run", "shop")
