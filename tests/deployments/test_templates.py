@@ -33,6 +33,7 @@ _OURS = {
     "BACKUPS_CONSOLE",
     "DO_NOT_TRACK",
     "HOME",
+    "PYTHONTZPATH",
 }
 _NOT_A_SETTING = {"PREFECT_SERVER_ENCRYPTION_KEY"}  # read from the environment alone
 _POSTGRES = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}
@@ -146,15 +147,18 @@ def test_what_the_compose_file_refers_to_is_defined_in_it(secrets: Path) -> None
     assert (COMPOSE.parent / build["context"] / build["dockerfile"]).is_file()
 
 
-def test_docker_takes_the_compose_file_where_it_can_be_asked(secrets: Path, tmp_path: Path) -> None:
-    asked = ["docker", "compose", "version"]
-    if shutil.which("docker") is None or subprocess.run(asked, capture_output=True).returncode != 0:
-        return  # the plugin is in no package of Debian's; the test above reads the file itself
+def test_docker_compose_takes_the_file_and_all_that_it_refers_to(secrets: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "deployments", tmp_path / "deployments")
     shutil.copytree(secrets, tmp_path / "deployments/compose/secrets")
-    file = tmp_path / "deployments/compose/compose.yaml"
-    done = subprocess.run(["docker", "compose", "--file", file, "config", "--quiet"], capture_output=True, text=True)
+    place = tmp_path / "deployments/compose"
+    done = subprocess.run(["docker-compose", "config"], cwd=place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    found = yaml.safe_load(done.stdout)["services"]
+    assert set(found) == set(services())
+    key = "PREFECT_SERVER_ENCRYPTION_KEY"
+    assert {name for name, one in found.items() if key in one.get("environment", {})} == {
+        *("api-1", "api-2", "migrate", "services")
+    }, "who has the key of all secrets"
 
 
 def test_no_block_of_an_integration_that_we_recommend_takes_the_place_of_ours() -> None:
