@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 import pytest
 
 from blocks.destinations.local import LocalDestination
 from tests.peers.command import Machine
-from tests.peers.prefect_worker import begin, client, ended, until
+from tests.peers.prefect_worker import begin, client, ended, state, until
 from tests.peers.production import Production, production
 from vault import known_signers
 from vault.catalog import Catalog
@@ -64,6 +65,26 @@ def runs_of(worker: subprocess.Popen[bytes]) -> dict[UUID, int]:
         environ = dict(part.split(b"=", 1) for part in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if part)
         found[UUID(environ[b"PREFECT__FLOW_RUN_ID"].decode())] = pid
     return found
+
+
+def answers(machine: Machine) -> bool:
+    """Whether Prefect can say something that is in its database."""
+    user, _, password = machine.extra["PREFECT_API_AUTH_STRING"].partition(":")
+    try:
+        return httpx.post(f"{machine.api_url}/flows/count", json={}, auth=(user, password), timeout=10).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def end_of(site: Production, run: UUID) -> str:
+    """How the run ended, where what has ended of the set-up is started again, as systemd does."""
+
+    def is_final() -> bool:
+        site.revive()
+        return answers(site.machine) and state(site.machine, run) in ("Completed", "Failed", "Crashed", "Cancelled")
+
+    until(is_final, 10 * _MINUTES)
+    return state(site.machine, run)
 
 
 def slots_taken(machine: Machine) -> dict[str, int]:
@@ -125,4 +146,29 @@ def test_an_api_server_a_worker_and_a_run_are_killed_while_backups_run_and_nothi
     for app, run in again.items():
         assert ended(site.machine, run, seconds=10 * _MINUTES) == "Completed"
         assert backups(site, app) == 1
+    assert slots_taken(site.machine) == {}
+
+
+@pytest.mark.law(1, 2, 11)
+@pytest.mark.fault("O02", "X05")
+def test_postgresql_and_redis_are_killed_while_backups_run_and_nothing_is_lost(site: Production) -> None:
+    apps = [f"app{number}" for number in range(3)]
+    save(site, apps)
+    site.start("backups-worker@.service", "backups", PREFECT_HOME=f"{site.place}/home/second")
+    runs = {app: begin(site.machine, f"backup/{app}") for app in apps}
+    until(lambda: len(list(site.place.glob("begun-*"))) == len(apps))
+
+    site.kill_state()
+    until(lambda: not answers(site.machine))  # the servers have noticed
+    (site.place / "hold").unlink()
+    until(lambda: any((site.place / "disk").glob("*/*.json")), _MINUTES)  # a backup is committed meanwhile
+    site.start_state()
+    ends = {app: end_of(site, run) for app, run in runs.items()}
+
+    for app in apps:
+        assert backups(site, app) == 1, ends
+    assert set(ends.values()) == {"Completed"}
+    again = {app: begin(site.machine, f"backup/{app}") for app in apps}
+    assert {end_of(site, run) for run in again.values()} == {"Completed"}
+    assert {backups(site, app) for app in apps} == {2}
     assert slots_taken(site.machine) == {}

@@ -34,6 +34,7 @@ class PostgresServer:
     """A running server. ``admin`` is its superuser; everybody needs a password. ``host``: how the tests reach it."""
 
     bin: Path
+    place: Path
     port: int
     process: subprocess.Popen[bytes] = field(repr=False)
     host: str = "127.0.0.1"
@@ -52,6 +53,12 @@ class PostgresServer:
         )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode().rstrip("\n")
+
+    def wait_until_ready(self) -> None:
+        """Until it takes connections."""
+        asking = [self.bin / "pg_isready", "-q", "-t", "1", "-h", self.host, "-p", str(self.port)]
+        while subprocess.run(asking).returncode != 0:
+            assert self.process.poll() is None, (self.place / "log").read_text()
 
     def databases(self) -> list[str]:
         """The names of all databases but the three that every cluster has."""
@@ -113,8 +120,9 @@ def running_server(
         process = _start(bin_dir, place, user, port, settings, within)
         host = str(place) if within else "127.0.0.1"
         try:
-            _wait_until_ready(bin_dir, host, port, process, place)
-            yield PostgresServer(bin_dir, port, process, host)
+            server = PostgresServer(bin_dir, place, port, process, host)
+            server.wait_until_ready()
+            yield server
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=60)
@@ -161,9 +169,3 @@ def _start(
     with open(place / "log", "wb") as log:
         command = [*within, *run_as(user), *argv]
         return subprocess.Popen(command, cwd=place, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-
-def _wait_until_ready(bin_dir: Path, host: str, port: int, process: subprocess.Popen[bytes], place: Path) -> None:
-    asking = [bin_dir / "pg_isready", "-q", "-t", "1", "-h", host, "-p", str(port)]
-    while subprocess.run(asking).returncode != 0:
-        assert process.poll() is None, (place / "log").read_text()

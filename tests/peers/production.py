@@ -8,14 +8,15 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 from cli.api import free_port, wait_until_healthy
 from tests.peers import units
 from tests.peers.command import TIMEOUT, Machine
 from tests.peers.postgres import MissingPeer, PostgresServer, quoted, running_server
-from tests.peers.redis import running_redis
+from tests.peers.redis import RedisServer, running_redis
 from vault.process import tied_to_us
 
 
@@ -27,6 +28,8 @@ class Production:
     postgres: PostgresServer
     address: str
     servers: tuple[int, int]
+    redis: RedisServer
+    units: dict[str, tuple[str, str, dict[str, str]]] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -43,6 +46,7 @@ class Production:
     def start(self, unit: str, instance: str = "", **more: str) -> subprocess.Popen[bytes]:
         """Start what *unit* starts; in a process group of its own, and ended with us."""
         name = f"{unit.removesuffix('.service')}{instance}"
+        self.units[name] = (unit, instance, more)
         self.processes[name] = self._run(units.command(unit, instance), self.environment(unit, **more), name)
         return self.processes[name]
 
@@ -81,8 +85,32 @@ class Production:
         self.processes[name].kill()
         self.processes[name].wait()
 
+    def revive(self) -> None:
+        """Start again what has ended of that which systemd would: ``Restart=always``."""
+        for name, (unit, instance, more) in [*self.units.items()]:
+            if self.processes[name].poll() is not None and units.settings(unit, "Restart") == ["always"]:
+                self.start(unit, instance, **more)
+
+    def kill_state(self) -> None:
+        """Kill -9 PostgreSQL and Redis."""
+        for peer in (self.postgres, self.redis):
+            peer.process.kill()
+            peer.process.wait()
+
+    def start_state(self) -> None:
+        """Start both again, with what lies on their disks."""
+        for name, peer in (("redis", self.redis), ("postgres", self.postgres)):
+            self.processes[name] = self._run(cast("list[str]", peer.process.args), {"PATH": os.environ["PATH"]}, name)
+        self.redis = replace(self.redis, process=self.processes["redis"])
+        self.postgres = replace(self.postgres, process=self.processes["postgres"])
+        self.redis.wait_until_ready()
+        self.postgres.wait_until_ready()
+
     def end(self) -> None:
         """Kill all of it, and what it has started, before its database goes."""
+        if "postgres" in self.processes:
+            self.processes["postgres"].send_signal(signal.SIGINT)
+            self.processes["postgres"].wait()
         for process in self.processes.values():
             try:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -110,13 +138,13 @@ def production(place: Path) -> Iterator[Production]:
     with ExitStack() as stack:
         postgres = stack.enter_context(running_server("max_connections=200"))
         address = f"http://127.0.0.1:{free_port()}"
-        made = Production(place, postgres, address, (free_port(), free_port()))
-        _make_secrets(made)
-        redis = units.variables(made.secrets / "server.env")["PREFECT_REDIS_MESSAGING_URL"]
-        password = redis.partition("redis://:")[2].partition("@")[0]
-        _replace(
-            made.secrets / "server.env", ":6379/", f":{stack.enter_context(running_redis(password=password)).port}/"
-        )
+        secrets = _make_secrets(place / "secrets", address, postgres)
+        said = dict(line.split() for line in (secrets / "redis.conf").read_text().splitlines() if line[0] != "#")
+        password = said.pop("requirepass")
+        options = [part for name, value in said.items() for part in (f"--{name}", value)]
+        redis = stack.enter_context(running_redis(*options, password=password))
+        _replace(secrets / "server.env", ":6379/", f":{redis.port}/")
+        made = Production(place, postgres, address, (free_port(), free_port()), redis)
         stack.callback(made.end)
         made.run("prefect-migrate.service")
         started = {port: made.start("prefect-api@.service", str(port)) for port in made.servers}
@@ -128,13 +156,14 @@ def production(place: Path) -> Iterator[Production]:
         yield made
 
 
-def _make_secrets(made: Production) -> None:
-    environment = {"PATH": os.environ["PATH"], "BACKUPS_URL": made.address}
-    subprocess.run([units.ROOT / "deployments/new-secrets", made.secrets], env=environment, check=True)
-    _replace(made.secrets / "server.env", ":5432/", f":{made.postgres.port}/")
-    password = units.variables(made.secrets / "postgres.env")["POSTGRES_PASSWORD"]
-    made.postgres.sql(f"CREATE ROLE prefect LOGIN PASSWORD '{password}'")
-    made.postgres.sql(f"CREATE DATABASE prefect OWNER {quoted('prefect')}")
+def _make_secrets(place: Path, address: str, postgres: PostgresServer) -> Path:
+    environment = {"PATH": os.environ["PATH"], "BACKUPS_URL": address}
+    subprocess.run([units.ROOT / "deployments/new-secrets", place], env=environment, check=True)
+    _replace(place / "server.env", ":5432/", f":{postgres.port}/")
+    password = units.variables(place / "postgres.env")["POSTGRES_PASSWORD"]
+    postgres.sql(f"CREATE ROLE prefect LOGIN PASSWORD '{password}'")
+    postgres.sql(f"CREATE DATABASE prefect OWNER {quoted('prefect')}")
+    return place
 
 
 def _replace(file: Path, old: str, new: str) -> None:

@@ -43,6 +43,12 @@ class RedisServer:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.decode(errors="surrogateescape").rstrip("\n")
 
+    def wait_until_ready(self) -> None:
+        """A server that loads answers every command with LOADING; one without rights for us answers as well."""
+        asking = ["redis-cli", "-s", self.socket, "PING"]
+        while not subprocess.run(asking, capture_output=True).stdout.startswith((b"PONG", b"NOAUTH")):
+            assert self.process.poll() is None, (self.place / "log").read_text()
+
     def content(self) -> list[object]:
         """All keys of all databases: what they are, what they hold, and whether they expire."""
         return [json.loads(self.ask("EVAL", _CONTENT, "0", database=database)) for database in range(16)]
@@ -89,20 +95,10 @@ def running_redis(*options: str, password: str = "", dump: Path | None = None) -
             process = subprocess.Popen(argv, cwd=place, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             server = RedisServer(place, port, process, password)
-            _wait_until_ready(server)
+            server.wait_until_ready()
             yield server
         finally:
             process.kill()
             process.wait(timeout=60)
     finally:
         shutil.rmtree(place)
-
-
-def _wait_until_ready(server: RedisServer) -> None:
-    """A server that loads answers every command with LOADING; one without rights for us answers as well."""
-    asking = ["redis-cli", "-s", server.socket, "PING"]
-    while True:
-        said = subprocess.run(asking, capture_output=True).stdout
-        if said.startswith((b"PONG", b"NOAUTH")):
-            return
-        assert server.process.poll() is None, (server.place / "log").read_text()
