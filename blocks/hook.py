@@ -51,9 +51,12 @@ class Hook:
             )
         return cls(side, block_name(ref), operation, timeout, on_error)
 
-    def run(self, directory: Path, told: Mapping[str, str]) -> list[str]:
-        """The last lines of its output. ``HookFailed`` unless each command, and each part of a pipeline, succeeded
-        within the timeout; nothing that it has started outlives it. *told* is added to its environment."""
+    def run(self, directory: Path, told: Mapping[str, str]) -> None:
+        """Run it, with *told* in its environment. Who listens (``vault.said``) hears what it says.
+
+        ``HookFailed`` unless each command, and each part of a pipeline, succeeded within the timeout; nothing that it
+        has started outlives it.
+        """
         script = directory / f"hook-{self.side}"
         self._write(script)
         command = Command(
@@ -76,7 +79,6 @@ class Hook:
                     f"the {self.side} hook {self.name} {what}: {error.message}",
                     "Correct its commands, or its timeout; or let the backup go on without it (on_error: continue).",
                 ) from error
-        return tool.warnings
 
     def _write(self, script: Path) -> None:
         """All its output goes one way, in the order in which it was written."""

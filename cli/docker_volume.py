@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cli.api import prefect_api
 from cli.saved import Flag, Repeated, made, save
-from cli.servers import on
+from cli.servers import Place
 from vault.errors import ConfigError
 
 
@@ -21,8 +21,7 @@ def add_docker_volume(
     helper_image: str = "debian:stable-slim",
     exclude: Annotated[list[str] | None, Repeated] = None,
     allow_unreadable: Annotated[bool, Flag] = False,
-    server: str = "",
-    no_test: Annotated[bool, Flag] = False,
+    place: Place | None = None,
 ) -> None:
     """Save a Docker volume.
 
@@ -46,13 +45,10 @@ def add_docker_volume(
         A pattern of names to leave out. Repeatable.
     allow_unreadable
         Warn about files that cannot be read, instead of failing.
-    server
-        The saved server on which it lies; else it is this machine.
-    no_test
-        Save it without a test.
     """
     if stop_containers and pause_containers:
         raise ConfigError("containers are either stopped or paused", "Give one of both options.")
+    where = place or Place()
     with prefect_api():
         from blocks.sources import DockerVolume
 
@@ -64,6 +60,6 @@ def add_docker_volume(
             helper_image=helper_image,
             exclude=exclude or [],
             allow_unreadable=allow_unreadable,
-            **on(server),
+            **where.fields(),
         )
-        save("source", name, block, no_test)
+        save("source", name, block, where.no_test)

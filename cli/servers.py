@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -220,15 +221,44 @@ def server_named(name: str) -> SshServer:
     return load(find(name, SERVERS, "server"), SshServer)
 
 
-def on(server: str) -> dict[str, Any]:
-    """The field that says on which server a source lies, where that is not this machine."""
-    return {"server": server_named(server)} if server else {}
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Place:
+    """Where a source lies.
 
+    Parameters
+    ----------
+    server
+        The saved server on which it lies, or its tools run; else it is this machine.
+    priority
+        On this machine: low has the tools that read it give way to whatever else wants processors and disks.
+    no_test
+        Save it without a test.
+    """
 
-def place_on(path: Path, server: str) -> str:
-    """A path of this machine may be relative to where we are, or to the home directory."""
-    if not server:
-        return absolute(str(path))
-    if not path.is_absolute():
-        raise ConfigError(f"the path {path} does not say where on {server}", "Give it from the root: /srv/…")
-    return str(path)
+    server: str = ""
+    priority: Priority | None = None
+    no_test: Annotated[bool, Flag] = False
+
+    def fields(self) -> dict[str, Any]:
+        """What the block says of it, where that is not this machine as it is."""
+        if self.server and self.priority:
+            raise ConfigError(
+                f"server {self.server} has a priority of its own, for all that lies there",
+                f"Change that: backups server update {self.server} --priority {self.priority}",
+            )
+        if self.server:
+            return {"server": server_named(self.server)}
+        if self.priority is None:
+            return {}
+        from blocks.servers import LocalServer
+
+        return {"server": LocalServer(priority=self.priority)}
+
+    def path(self, path: Path) -> str:
+        """A path of this machine may be relative to where we are, or to the home directory."""
+        if not self.server:
+            return absolute(str(path))
+        if not path.is_absolute():
+            raise ConfigError(f"the path {path} does not say where on {self.server}", "Give it from the root: /srv/…")
+        return str(path)

@@ -10,7 +10,7 @@ from cyclopts import App
 from cli.api import prefect_api
 from cli.docker_volume import add_docker_volume
 from cli.saved import Flag, Repeated, SecretFile, add_verbs, made, save, secret
-from cli.servers import on, place_on
+from cli.servers import Place
 
 source_app = App(name="source", help="What is backed up: databases, directories and volumes.", version_flags=[])
 _add_source = App(name="add", help="Save a source, after a test of it.", version_flags=[])
@@ -31,9 +31,8 @@ def add_postgres(
     password_file: SecretFile = None,
     no_password: Annotated[bool, Flag] = False,
     plain: Annotated[bool, Flag] = False,
-    server: str = "",
     container: str = "",
-    no_test: Annotated[bool, Flag] = False,
+    place: Place | None = None,
 ) -> None:
     """Save a PostgreSQL database. Its password is asked for.
 
@@ -57,14 +56,11 @@ def add_postgres(
         The server needs none, or ~/.pgpass has it.
     plain
         Dump as SQL text instead of pg_dump's custom format.
-    server
-        The saved server on which it lies; else it is this machine.
     container
         The Docker container in which the server runs: its own tools are run there.
-    no_test
-        Save it without a test.
     """
     password = None if no_password else secret(f"Password of {user} at {host}", password_file)
+    where = place or Place()
     with prefect_api():
         from pydantic import SecretStr
 
@@ -72,7 +68,7 @@ def add_postgres(
 
         block = made(
             PostgresDatabase,
-            **on(server),
+            **where.fields(),
             database=database,
             username=user,
             host=host,
@@ -81,7 +77,7 @@ def add_postgres(
             format="plain" if plain else "custom",
             container=container,
         )
-        save("source", name, block, no_test)
+        save("source", name, block, where.no_test)
 
 
 @_add_source.command(name="mysql")
@@ -98,9 +94,8 @@ def add_mysql(
     ssl_ca: str = "",
     password_file: SecretFile = None,
     no_password: Annotated[bool, Flag] = False,
-    server: str = "",
     container: str = "",
-    no_test: Annotated[bool, Flag] = False,
+    place: Place | None = None,
 ) -> None:
     """Save a MySQL or MariaDB database. Its password is asked for.
 
@@ -128,14 +123,11 @@ def add_mysql(
         A file with the password, or - for standard input.
     no_password
         The server needs none, or ~/.my.cnf has it.
-    server
-        The saved server on which it lies; else it is this machine.
     container
         The Docker container in which it runs: its own tools are run there.
-    no_test
-        Save it without a test.
     """
     password = None if no_password else secret(f"Password of {user} at {socket or host}", password_file)
+    where = place or Place()
     with prefect_api():
         from pydantic import SecretStr
 
@@ -144,7 +136,7 @@ def add_mysql(
         block = made(
             MySQLDatabase,
             container=container,
-            **on(server),
+            **where.fields(),
             database=database,
             username=user,
             host=host,
@@ -154,7 +146,7 @@ def add_mysql(
             ssl_ca=ssl_ca,
             password=SecretStr(password or ""),
         )
-        save("source", name, block, no_test)
+        save("source", name, block, where.no_test)
 
 
 @_add_source.command(name="redis")
@@ -170,8 +162,7 @@ def add_redis(
     ca_file: str = "",
     password_file: SecretFile = None,
     no_password: Annotated[bool, Flag] = False,
-    server: str = "",
-    no_test: Annotated[bool, Flag] = False,
+    place: Place | None = None,
 ) -> None:
     """Save a Redis server, with all its databases. Its password is asked for.
 
@@ -197,12 +188,9 @@ def add_redis(
         A file with the password, or - for standard input.
     no_password
         The server needs none, or REDISCLI_AUTH has it.
-    server
-        The saved server on which its tools run; else it is this machine.
-    no_test
-        Save it without a test.
     """
     password = None if no_password else secret(f"Password of {user or 'Redis'} at {socket or host}", password_file)
+    where = place or Place()
     with prefect_api():
         from pydantic import SecretStr
 
@@ -210,7 +198,7 @@ def add_redis(
 
         block = made(
             RedisDatabase,
-            **on(server),
+            **where.fields(),
             username=user,
             host=host,
             port=port,
@@ -219,11 +207,11 @@ def add_redis(
             ca_file=ca_file,
             password=SecretStr(password or ""),
         )
-        save("source", name, block, no_test)
+        save("source", name, block, where.no_test)
 
 
 @_add_source.command(name="sqlite")
-def add_sqlite(name: str, path: Path, /, *, server: str = "", no_test: Annotated[bool, Flag] = False) -> None:
+def add_sqlite(name: str, path: Path, /, *, place: Place | None = None) -> None:
     """Save an SQLite database.
 
     Example: backups source add sqlite shop-db /srv/shop/shop.sqlite
@@ -234,15 +222,12 @@ def add_sqlite(name: str, path: Path, /, *, server: str = "", no_test: Annotated
         The name of the source.
     path
         The database's file.
-    server
-        The saved server on which it lies; else it is this machine.
-    no_test
-        Save it without a test.
     """
+    where = place or Place()
     with prefect_api():
         from blocks.sources import SqliteDatabase
 
-        save("source", name, made(SqliteDatabase, **on(server), path=place_on(path, server)), no_test)
+        save("source", name, made(SqliteDatabase, **where.fields(), path=where.path(path)), where.no_test)
 
 
 @_add_source.command(name="directory")
@@ -254,8 +239,7 @@ def add_directory(
     exclude: Annotated[list[str] | None, Repeated] = None,
     one_file_system: Annotated[bool, Flag] = False,
     allow_unreadable: Annotated[bool, Flag] = False,
-    server: str = "",
-    no_test: Annotated[bool, Flag] = False,
+    place: Place | None = None,
 ) -> None:
     """Save a directory.
 
@@ -273,20 +257,17 @@ def add_directory(
         Do not descend into other file systems.
     allow_unreadable
         Warn about files that cannot be read, instead of failing.
-    server
-        The saved server on which it lies; else it is this machine.
-    no_test
-        Save it without a test.
     """
+    where = place or Place()
     with prefect_api():
         from blocks.sources import Directory
 
         block = made(
             Directory,
-            **on(server),
-            path=place_on(path, server),
+            **where.fields(),
+            path=where.path(path),
             exclude=exclude or [],
             one_file_system=one_file_system,
             allow_unreadable=allow_unreadable,
         )
-        save("source", name, block, no_test)
+        save("source", name, block, where.no_test)

@@ -8,7 +8,7 @@ from typing import get_args
 from prefect import task
 
 from blocks.hook import Side
-from tasks.log import run_log
+from tasks.log import logging_tools, run_log
 from tasks.policy import ONCE
 from tasks.run import Run
 from vault.errors import HookFailed, SpoolError
@@ -19,7 +19,8 @@ from vault.workspace import turns
 
 
 def run_hook(run: Run, side: Side, whole: bool = True) -> None:
-    """Run the hook of *side*, where the app has one; *whole*: all was read. What it said goes to the run's log.
+    """Run the hook of *side*, where the app has one; *whole*: all was read. What it says goes to the run's log, as it
+    comes.
 
     ``HookFailed``; a remark in the record, where the app says that the backup goes on.
     """
@@ -34,15 +35,13 @@ def run_hook(run: Run, side: Side, whole: bool = True) -> None:
     }
     milestone(f"hook:{side}")
     try:
-        said = hook.run(run.workspace.path, told)
+        with logging_tools(f"{side} hook {hook.name}"):
+            hook.run(run.workspace.path, told)
     except HookFailed as error:
         run_log().warning("%s", error.message)
         if hook.on_error == "fail":
             raise
         run.remarks.append(error.message)
-        return
-    for line in said:
-        run_log().info("%s hook %s: %s", side, hook.name, line)
 
 
 @task(name="hook", task_run_name="hook {side}", **ONCE)

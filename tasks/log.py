@@ -26,8 +26,8 @@ def run_log() -> logging.Logger | logging.LoggerAdapter[Any]:
 
 
 @contextmanager
-def logging_tools() -> Iterator[None]:
-    """What tools say that are begun within goes to the run's log, as it comes."""
+def logging_tools(name: str | None = None) -> Iterator[None]:
+    """What tools say that are begun within goes to the run's log, as it comes; with *name* instead of the tool's."""
     log = run_log()
-    with hearing(lambda line: log.info("%s", line)):
+    with hearing(lambda line: log.info("%s", line), name):
         yield

@@ -15,13 +15,16 @@ LINE_CHARACTERS = 400
 _LONGEST = 16 * 1024  # bytes of a line that are looked at
 
 Listener = Callable[[str], object]
-_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+_listener: ContextVar[tuple[Listener, str | None] | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
-def hearing(listener: Listener) -> Iterator[None]:
-    """*listener* is given what tools say that this thread starts within the context; by other threads."""
-    token = _listener.set(listener)
+def hearing(listener: Listener, name: str | None = None) -> Iterator[None]:
+    """*listener* is given what tools say that this thread starts within the context; by other threads.
+
+    Each line begins with the tool's name, or with *name* where there is one.
+    """
+    token = _listener.set((listener, name))
     try:
         yield
     finally:
@@ -30,8 +33,8 @@ def hearing(listener: Listener) -> Iterator[None]:
 
 def told(name: str, secrets: Sequence[str]) -> Told | None:
     """Where a tool that is begun now tells what it says; None where nobody listens."""
-    listener = _listener.get()
-    return None if listener is None else Told(listener, name, secrets)
+    heard = _listener.get()
+    return None if heard is None else Told(heard[0], heard[1] or name, secrets)
 
 
 class Told:

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 from deployments.checks.finding import Finding, ok, warning, wrong
 from tasks.limits import limits
+from vault.units import human
 from vault.workspace import Workspace, default_root
 
 _PROJECT = "prefect-backups"
@@ -55,14 +56,10 @@ def work_directory() -> Iterator[Finding]:
     root, wanted = default_root(), limits().spool
     Workspace(root, "doctor").remove()
     free = shutil.disk_usage(root).free
-    said, remedy = f"{root} has {_mib(free)} free", "export BACKUPS_WORK_DIR=/a/larger/disk, here and for each worker"
+    said, remedy = f"{root} has {human(free)} free", "export BACKUPS_WORK_DIR=/a/larger/disk, here and for each worker"
     if free < _LEAST:
         yield wrong("work directory", f"{said}: too little for a run", remedy)
     elif free < wanted:
-        yield warning("work directory", f"{said}, less than the {_mib(wanted)} that a run may use: dumps wait", remedy)
+        yield warning("work directory", f"{said}, less than the {human(wanted)} that a run may use: dumps wait", remedy)
     else:
         yield ok("work directory", said)
-
-
-def _mib(size: int) -> str:
-    return f"{size / 1024**2:,.0f} MiB"

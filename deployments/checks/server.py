@@ -6,13 +6,16 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from packaging.version import Version
 from prefect.client.orchestration import get_client
+from pydantic import TypeAdapter
 
 from deployments.checks.finding import Finding, ok, warning, wrong
 from vault.address import is_loopback
+from vault.units import age
 
 _PATIENCE = 5.0
 _ANYWHERE = {socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
@@ -93,7 +96,8 @@ def history() -> Iterator[Finding]:
     vacuum = services.get("db_vacuum") or {}
     enabled = vacuum.get("enabled")
     if enabled is True or (isinstance(enabled, list) and {"events", "flow_runs"} <= {*enabled}):
-        yield ok("history", f"Prefect's own history is kept for {vacuum.get('retention_period')}")
+        kept = TypeAdapter(timedelta).validate_python(vacuum.get("retention_period"))
+        yield ok("history", f"Prefect's own history is kept for {age(kept)}")
     else:
         yield warning(
             "history",

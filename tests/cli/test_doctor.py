@@ -421,7 +421,7 @@ def test_a_server_whose_scheduler_is_dead_is_found(troubled: str) -> None:
 def test_a_server_that_keeps_its_history_for_ever_is_found(place: Path, troubled: str) -> None:
     with at(troubled, PREFECT_API_AUTH_STRING=AUTH):
         assert "old runs stay" in said(server.history, "warning")
-    assert "kept for" in said(server.history, "ok")
+    assert "is kept for 90 days" in said(server.history, "ok")
 
 
 def test_a_password_that_is_wrong_here_is_found(command: Command, troubled: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from blocks.loading import load
+from blocks.sources import Directory
 from blocks.ssh_server import SshServer
 from tests.cli.conftest import Command
 from tests.contract.source import CANARY
@@ -67,6 +68,15 @@ def test_what_lies_on_a_server_is_backed_up_and_restored_by_name(
     assert rows(tmp_path / "restored" / "crm-db.sqlite") == rows(shop)
     sqlite(shop, "DELETE FROM orders")
     command("run", "crm")
+
+
+def test_a_source_of_this_machine_gives_way_where_that_is_said(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    command("source", "add", "directory", "giving-files", tmp_path, "--priority", "low")
+    command("source", "add", "directory", "usual-files", tmp_path)
+    assert [load(f"directory/{name}-files", Directory).server.is_low for name in ("giving", "usual")] == [True, False]
+    both = ("--server", "web9", "--priority", "low")
+    assert "server update web9" in command("source", "add", "directory", "x", tmp_path, *both, code=2).err
 
 
 def test_what_changes_about_a_server_changes_for_its_sources(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -128,6 +129,22 @@ def test_a_run_whose_after_hook_fails_has_failed_and_its_backup_is_good(sample: 
         backup(app=sample.name)
     (record,) = sample.history().records
     assert failure.value.result.record == record
+
+
+def test_what_a_hook_says_is_in_the_log_while_it_runs(
+    sample: Sample, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    heard = tmp_path / "heard"
+
+    def answer(record: logging.LogRecord) -> bool:
+        if record.getMessage() == f"before hook {sample.name}-before: speak":
+            heard.touch()
+        return True
+
+    caplog.handler.addFilter(answer)
+    hook(sample, "before", f"echo speak; until [ -e {heard} ]; do sleep 0.1; done", before_timeout=60)
+    assert backup(app=sample.name).record is not None
+    caplog.handler.removeFilter(answer)
 
 
 @pytest.mark.law(10)
