@@ -84,7 +84,7 @@ def try_it(request: Request, form: Posted, _who: Admin) -> Response:
     of = form.maybe("of")
     saved = destinations.get_destination(of) if of else None
     kind = _kind(saved.kind if saved else form.text("kind"))
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"trying": True}
     status = 200
     try:
         given = TryDestination(kind=kind.kind, fields=_typed(form, kind, saved=saved is not None), of=of)
@@ -151,6 +151,7 @@ def _about(kind: DestinationKind, saved: Destination | None = None, form: Form |
         "secrets": saved.secrets if saved else {},
         "has_secrets": any(field.secret for field in kind.fields),
         "more_wrong": bool(form and advanced & set(form.errors)),
+        "trying": False,
         "tried": None,
         "asked": None,
     }

@@ -108,7 +108,7 @@ def retention_page(request: Request, form: Posted, _who: Operator) -> Response:
         preview = retention.retention_preview(app, form.maybe("type"), policy(form))  # type: ignore[arg-type]
     except MISTAKES as error:
         form, status = form.failed(error), 422
-    return page(request, _FORM, status=status, form=form, **{**_about(form, app), "preview": preview})
+    return page(request, _FORM, status=status, form=form, **{**_about(form, app), "preview": preview, "trying": True})
 
 
 @router.post("/schedules/{name}/pause")
@@ -172,6 +172,7 @@ def _about(form: Form, app: str = "", one: Schedule | None = None) -> dict[str, 
         "runs": runs,
         "wrong": wrong,
         "zone": form.text("timezone"),
+        "trying": False,
         "preview": None,
     }
 

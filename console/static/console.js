@@ -137,6 +137,7 @@
     } catch {
       place.textContent = "The console does not answer. Is it still running?";
     }
+    localTimes(place);
     place.removeAttribute(BUSY);
     button.disabled = false;
   }

@@ -5,10 +5,22 @@ from __future__ import annotations
 import pytest
 
 from tests.console.browser import PHONE, Desk, all_day, desk, machine, overflow, violations
+from tests.console.browser_settings import (
+    test_a_destination_is_added_when_its_test_has_passed,
+    test_a_schedule_is_made_paused_and_removed,
+    test_setting_up_works_without_javascript,
+)
 
-__all__ = ["all_day", "desk", "machine"]
+__all__ = [
+    "all_day",
+    "desk",
+    "machine",
+    "test_a_destination_is_added_when_its_test_has_passed",
+    "test_a_schedule_is_made_paused_and_removed",
+    "test_setting_up_works_without_javascript",
+]
 
-PAGES = ["/access", "/nosuch"]
+PAGES = ["/access", "/nosuch", "/destinations", "/destinations/add?kind=b2", "/apps", "/schedules"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

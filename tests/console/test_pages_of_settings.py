@@ -46,6 +46,8 @@ def test_a_destination_is_tried_added_changed_and_forgotten(client: TestClient, 
     failed = post("/destinations/add", **form)
     assert (failed.status_code, "make the parent" in said(failed)) == (422, True)
     assert f'value="{tmp_path}/no/disk"' in failed.text, "what was typed is still there"
+    odd = post("/destinations/try", **{**form, "fields__root": "disk"})
+    assert "must be an absolute path" in odd.text.partition("data-fragment")[2], "what our script shows of the answer"
     form["fields__root"] = str(tmp_path / "disk")
     assert "It works. Nothing is saved yet." in said(post("/destinations/try", **form))
     saved = post("/destinations/add", **form)
@@ -79,7 +81,9 @@ def test_a_form_asks_for_the_host_key_and_never_shows_a_secret_again(post: Post,
         assert "Is this the server that you mean?" in said(asked)
         assert "PRIVATE KEY" not in asked.text
         [key] = re.findall(r'name="pin" value="([^"]*)"', asked.text)
-        assert "It works." in said(post("/destinations/try", **form, pin=unescape(key)))
+        tried = post("/destinations/try", **form, pin=unescape(key))
+        assert "It works." in said(tried)
+        assert f'name="pin" value="{key}"' in tried.text, "what was compared is not asked for again"
         assert f"Saved destination {name}." in said(post("/destinations/add", **form, pin=unescape(key)))
         shown = client.get(f"/destinations/{name}/edit")
         assert "It is set; type another one to replace it." in said(shown)
@@ -93,6 +97,8 @@ def test_a_schedule_is_added_changed_paused_resumed_and_removed(client: TestClie
     name, page = f"{sample.name}-files", "/schedules/add"
     form = {"app": sample.name, "type": "files", "cron": "30 2 * * *", "timezone": "Europe/Paris", "keep_last": "x"}
     assert "keep_last" in said(post("/schedules/add", page, **form))
+    tried = post("/schedules/retention", page, **form)
+    assert "keep_last" in tried.text.partition("data-fragment")[2]
     saved = post("/schedules/add", page, **{**form, "keep_last": "7", "cron": "at night"})
     assert (saved.status_code, "five fields" in said(saved)) == (422, True)
     saved = post("/schedules/add", page, **{**form, "keep_last": "7"})
