@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -16,36 +14,11 @@ from vault.store import check_name, is_path
 from vault.units import human
 
 if TYPE_CHECKING:
-    from blocks.destinations import Destination
-    from vault.catalog import History
+    from tasks.listing import Row
     from vault.record_cache import RecordCache
     from vault.signing import Trust
 
 _HEADS = ("ID", "APP", "TIME (UTC)", "TYPE", "SIZE", "DESTINATION", "STATUS")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the list."""
-
-    id: str
-    app: str
-    time: str
-    type: str
-    size: int | None
-    destination: str
-    status: str
-    verified: str | None = None
-    detail: str = ""
-    remedy: str = ""
-    pinned: bool = False
-
-    def cells(self) -> tuple[str, ...]:
-        """For the table."""
-        size = human(self.size) if self.size is not None else "-"
-        status = f"verified ({self.verified})" if self.verified else self.status
-        status += ", pinned" if self.pinned else ""
-        return self.id, self.app, self.time, self.type, size, self.destination, status
 
 
 def list_backups(
@@ -77,24 +50,24 @@ def list_backups(
     if app is not None:
         check_name(app, "app")
     with api_for(from_):
+        from tasks.listing import destinations_at, histories, rows_at, unfinished_runs
+
         doors = destinations_at(from_)
         believed = _trust(from_, trust or [])
         rows, failed, cache = [], [], _cache(no_cache)
         for name, door in doors.items():
             try:
-                rows += _rows_at(name, _histories(door, app, believed, cache))
+                rows += rows_at(name, histories(door, app, believed, cache))
             except BackupError as error:
                 failed.append(error)
                 note(f"backups: destination {name}: {error.message}")
         if from_ is None:
-            from cli.runs import unfinished_runs
-
             rows += unfinished_runs(app)
     rows.sort(key=lambda row: (row.time, row.id))
     if json:
         show_json([vars(row) for row in rows])
     elif rows:
-        show_table(_HEADS, [row.cells() for row in rows])
+        show_table(_HEADS, [_cells(row) for row in rows])
     else:
         note("There are no backups here yet.")
     if not json:
@@ -139,10 +112,12 @@ def show(
         Print the record as JSON.
     """
     with api_for(from_):
+        from tasks.listing import destinations_at, histories
+
         believed = _trust(from_, trust or [])
         found: dict[str, dict[str, Any]] = {}
         for name, door in destinations_at(from_).items():
-            for history in _histories(door, None, believed):
+            for history in histories(door, None, believed):
                 if any(id in (record.id, record.id[-6:]) or record.id.startswith(id) for record in history.records):
                     found[name] = history.find(id).model_dump(mode="json")
                 elif any(id in damaged.key for damaged in history.damaged):
@@ -182,18 +157,6 @@ def _print_record(destination: str, record: dict[str, Any]) -> None:
         print(f"    restore   {artifact['restore_with']}")
 
 
-def destinations_at(from_: str | None) -> dict[str, Destination]:
-    """The destination that is meant, or all that are saved, by name."""
-    from blocks.app import load_destinations
-    from blocks.destinations import DESTINATIONS, destination_from
-    from blocks.loading import saved
-
-    if from_ is not None:
-        return {from_: destination_from(from_)}
-    refs = saved(DESTINATIONS)
-    return load_destinations(refs) if refs else {}
-
-
 def _trust(from_: str | None, key_ids: list[str]) -> Trust:
     from blocks.signing_key import keyring, known_trust
     from vault.signing import Trust
@@ -203,40 +166,14 @@ def _trust(from_: str | None, key_ids: list[str]) -> Trust:
     return Trust(keyring().trust.public_keys, frozenset(key_ids))
 
 
-def _histories(door: Destination, app: str | None, trust: Trust, cache: RecordCache | None = None) -> Iterable[History]:
-    from vault.catalog import Catalog, read_all
-
-    if app is None:
-        return read_all(door, trust, cache).values()
-    return [Catalog(door, app, trust).history(cache)]
-
-
 def _cache(no_cache: bool) -> RecordCache | None:
     from vault.record_cache import RecordCache, default_path
 
     return None if no_cache else RecordCache(default_path())
 
 
-def _rows_at(destination: str, histories: Iterable[History]) -> list[Row]:
-    rows = []
-    for history in histories:
-        for r in history.records:
-            row = Row(r.id, r.app, r.created_at, r.type, r.size, destination, "success", r.verified)
-            rows.append(replace(row, pinned=r.backup_id in history.pinned))
-        for damaged in history.damaged:
-            backup_id = damaged.backup_id
-            time = backup_id.created_at.strftime("%Y-%m-%dT%H:%M:%SZ") if backup_id else ""
-            rows.append(
-                Row(
-                    str(backup_id or damaged.key),
-                    history.app,
-                    time,
-                    backup_id.type if backup_id else "?",
-                    None,
-                    destination,
-                    damaged.status,
-                    detail=damaged.detail,
-                    remedy=damaged.error.remedy,
-                )
-            )
-    return rows
+def _cells(row: Row) -> tuple[str, ...]:
+    size = human(row.size) if row.size is not None else "-"
+    status = f"verified ({row.verified})" if row.verified else row.status
+    status += ", pinned" if row.pinned else ""
+    return row.id, row.app, row.time, row.type, size, row.destination, status

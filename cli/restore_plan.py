@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.output import note, show_json, show_table
-from vault.errors import BackupError, ConfigError, RestoreRefused
+from vault.errors import ConfigError, RestoreRefused
 from vault.store import is_path
 from vault.units import human
 
@@ -76,28 +76,12 @@ class Wanted:
 
 def destination_of(wanted: Wanted) -> str:
     """The app's destination where the backup lies that is meant; for ``latest``, the newest of all that answer."""
-    from blocks.app import APP_SLUG, App
-    from blocks.destinations import destination_from
-    from blocks.loading import load, missing
-    from vault.catalog import Catalog
+    from tasks.listing import place_of
 
-    ref = f"{APP_SLUG}/{wanted.app}"
-    places = [] if missing(ref) else load(ref, App).destinations
-    if not places:
-        raise ConfigError(f"it is not known where backups of {wanted.app} lie", "Say where from: --from DESTINATION.")
-    found: dict[str, str] = {}
-    problems: list[BackupError] = []
-    for place in places:
-        try:
-            history = Catalog(destination_from(place), wanted.app, wanted.believed(place)).history()
-            found.setdefault(history.find(wanted.backup, wanted.source).id, place)
-        except BackupError as error:
-            problems.append(error)
-    if not found:
-        raise problems[0]
+    place, problems = place_of(wanted.app, wanted.backup, wanted.source, wanted.believed)
     for problem in problems:
         note(f"warning: {problem.message}")
-    return found[max(found)]
+    return place
 
 
 def looked_at(wanted: Wanted, place: str, *, dry_run: bool, ask: bool, json: bool) -> Wanted:

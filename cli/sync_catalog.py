@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from cli.api import prefect_api
-from cli.lists import destinations_at
 from cli.output import note, show_json, show_table
 from cli.saved import Flag
 from vault.errors import BackupError
@@ -78,6 +77,7 @@ def sync_catalog(
         from blocks.app import App
         from blocks.loading import block_name, saved
         from blocks.signing_key import keyring
+        from tasks.listing import destinations_at
 
         keys = keyring()
         apps = {block_name(ref) for ref in saved([App.get_block_type_slug()])}
