@@ -214,14 +214,18 @@ def _rows(landing: Landing) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def showing(progress: Progress) -> Iterator[None]:
-    """While a backup runs, keep its progress artifact in Prefect up to date."""
-    artifact = best_effort(lambda: create_progress_artifact(0.0, description=f"Backup of {progress.now.title}"))
+def showing(progress: Progress, what: str = "Backup of ") -> Iterator[None]:
+    """While a run goes on, keep its progress artifact in Prefect up to date; its description says the stage."""
+
+    def said() -> str:
+        return f"{what}{progress.now}"
+
+    artifact = best_effort(lambda: create_progress_artifact(0.0, description=said()))
     ended = threading.Event()
 
     def beat() -> None:
         while not ended.wait(_BEAT):
-            best_effort(lambda: update_progress_artifact(artifact, _percent(progress)))
+            best_effort(lambda: update_progress_artifact(artifact, _percent(progress), said()))
 
     thread = threading.Thread(target=beat, name="progress", daemon=True)
     if artifact is not None:
@@ -231,7 +235,7 @@ def showing(progress: Progress) -> Iterator[None]:
         if artifact is not None:
             ended.set()
             thread.join()
-            best_effort(lambda: update_progress_artifact(artifact, 100.0))
+            best_effort(lambda: update_progress_artifact(artifact, 100.0, said()))
     finally:
         ended.set()
 

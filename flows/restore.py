@@ -12,7 +12,9 @@ from blocks.destinations import destination_from
 from blocks.named_server import SERVER_PATTERN, server_named
 from blocks.signing_key import keyring
 from blocks.sources.base import RestoreOptions
+from flows.report import showing
 from flows.safety import back_up_target
+from tasks.progress import Progress
 from tasks.resolve import RestoreRequest, places_of
 from tasks.restore import TASKS, RestoreResult, restore_backup
 from vault.record import Name
@@ -57,20 +59,23 @@ def restore(
     """
     keys = keyring()
     machine = server_named(server) if server else None
-    place = destination_from(destination)
-    return restore_backup(
-        RestoreRequest(
-            app=app,
-            backup=backup,
-            targets=targets or {},
-            source=source,
-            options=RestoreOptions(overwrite, create_roles, jobs, tuple(paths or ()), tuple(tables or ())),
-            identity_file=identity_file,
-            places=places_of(app, machine) if in_place else {},
-            server=machine,
-        ),
-        place,
-        Trust(keys.trust.public_keys, frozenset(trust or ())),
-        TASKS,
-        lambda artifact, target: back_up_target(app, artifact, target, place, keys),
+    place, progress = destination_from(destination), Progress(f"restore {app}")
+    request = RestoreRequest(
+        app=app,
+        backup=backup,
+        targets=targets or {},
+        source=source,
+        options=RestoreOptions(overwrite, create_roles, jobs, tuple(paths or ()), tuple(tables or ())),
+        identity_file=identity_file,
+        places=places_of(app, machine) if in_place else {},
+        server=machine,
     )
+    with showing(progress, ""):
+        return restore_backup(
+            request,
+            place,
+            Trust(keys.trust.public_keys, frozenset(trust or ())),
+            TASKS,
+            lambda artifact, target: back_up_target(app, artifact, target, place, keys),
+            progress,
+        )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+
+_SAID = re.compile(r"(?s)([^:]*): (.*); ([0-9,]+)(?: of ([0-9,]+))? bytes")
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,20 @@ class Snapshot:
     done: int = 0
     expected: int = 0
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """For a person, and for ``parse``: ``shop: dump; 1,234 of 5,678 bytes``."""
+        of = f" of {self.expected:,}" if self.expected else ""
+        return f"{self.title}: {self.stage}; {self.done:,}{of} bytes"
+
+    @classmethod
+    def parse(cls, text: str) -> Snapshot | None:
+        """What a text says that was made of one; None where it was not. *seconds* are not in it."""
+        found = _SAID.fullmatch(text)
+        if found is None:
+            return None
+        done, expected = (int((number or "0").replace(",", "")) for number in found.groups()[2:])
+        return cls(found[1], found[2], done, expected)
 
 
 Listener = Callable[[Snapshot], None]

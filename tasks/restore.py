@@ -188,13 +188,14 @@ def restore_backup(
     trust: Trust,
     steps: Steps = PLAIN,
     safety: Safety | None = None,
+    progress: Progress | None = None,
 ) -> RestoreResult:
     """Restore what *request* means. Everything is fetched and proven before the first target is touched.
 
     What is replaced in more than one step is backed up by *safety* first; without one it stays, under another name.
     """
     sweep(default_root())
-    progress = Progress(f"restore {request.app}")
+    progress = progress or Progress(f"restore {request.app}")
     progress.stage("resolve")
     plan = steps.resolve(request, destination, trust)
     progress.expect(sum(artifact.size for artifact, _ in plan.artifacts))
