@@ -13,9 +13,9 @@ from console.pages import destinations as destination_pages
 from console.pages import schedules as schedule_pages
 from console.pages.rendering import mount_static, problem_page
 from console.problems import RESPONSES, add_handlers
-from console.routes import accounts, apps, destinations, schedules
+from console.routes import accounts, apps, backups, destinations, metrics, restores, runs, schedules, status
 
-_API = (accounts, apps, destinations, schedules)
+_API = (accounts, apps, backups, destinations, restores, runs, schedules, status)
 _PAGES = (access, app_pages, destination_pages, docs, login, schedule_pages)
 _DESCRIPTION = """Backups of databases and files: proven, encrypted, restorable without us.
 
@@ -38,6 +38,7 @@ def create(bind: str = "127.0.0.1", closed: bool = False) -> FastAPI:
     mount_static(made)
     for noun in _API:
         made.include_router(noun.router, prefix="/api")
+    made.include_router(metrics.router)
     for pages in _PAGES:
         made.include_router(pages.router)
     return made

@@ -93,6 +93,11 @@ def not_found(what: str, remedy: str = "") -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, f"there is no {what}", remedy)
 
 
+def unavailable(detail: str, remedy: str = "") -> Problem:
+    """That it may work later."""
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, remedy)
+
+
 def problem_of(error: Exception) -> Problem:
     """What to tell a client of *error*. What we did not expect is logged, and told only by the number of its line."""
     if isinstance(error, Problem):
@@ -107,7 +112,10 @@ def problem_of(error: Exception) -> Problem:
         headers = dict(error.headers) if error.headers else None
         return Problem(HTTPStatus(error.status_code), str(error.detail), headers=headers)
     if isinstance(error, httpx.TransportError):
-        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Prefect's API does not answer", "Start it, then try again.")
+        return unavailable("Prefect's API does not answer", "Start it, then try again.")
+    if isinstance(error, httpx.HTTPStatusError):
+        said = f"Prefect's API answered {error.response.status_code}"
+        return Problem(HTTPStatus.BAD_GATEWAY, said, "See the log of its server, and how the console may reach it.")
     number = uuid4().hex[:8]
     _LOG.error("unexpected error %s", number, exc_info=error)
     return Problem(
@@ -132,7 +140,7 @@ def add_handlers(app: FastAPI, page: Callable[[Request, Problem], Response]) -> 
             problem.document(request), status_code=problem.status, headers=problem.headers, media_type=MEDIA_TYPE
         )
 
-    for kind in (Problem, BackupError, RequestValidationError, HTTPException, httpx.TransportError, Exception):
+    for kind in (Problem, BackupError, RequestValidationError, HTTPException, httpx.HTTPError, Exception):
         app.add_exception_handler(kind, answer)
     return answer
 

@@ -39,6 +39,8 @@ class RestoreRequest:
     identity_file: Path | None = None
     places: Mapping[str, Source] = field(default_factory=dict)
     server: Server | None = None
+    elsewhere: bool = False
+    """It will be restored by another machine: the identity is not looked for on this one."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def _moved(source: Source, server: Server | None) -> Source:
 def _meant(request: RestoreRequest, destination: Destination, trust: Trust) -> Plan:
     history = Catalog(destination, request.app, trust).history()
     record = history.find(request.backup, request.source)
-    if request.identity_file is not None:
+    if request.identity_file is not None and not request.elsewhere:
         identities(request.identity_file)
     warnings = list(_warnings(request, history, record))
     wanted = [record.artifact(request.source)] if request.source else list(record.artifacts)

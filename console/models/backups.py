@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from console.models.common import Given, Name, Size, Time, Trouble
 from vault.record import BackupType, Verification
@@ -24,7 +24,7 @@ class Run(BaseModel):
     """The flow run in Prefect that made a backup, or is making it."""
 
     id: str
-    state: str
+    state: str | None = Field(description="As Prefect has it; null where the run ended well, or long ago.")
     url: str | None = Field(default=None, description="The run in Prefect's UI.")
     progress: Progress | None = None
 
@@ -42,7 +42,11 @@ class Copy(BaseModel):
 
 
 class Backup(BaseModel):
-    """One backup: committed somewhere, on its way, or failed. *id* is ``run-UUID`` before the run has given it one."""
+    """One backup: committed somewhere, on its way, or failed. *id* is ``run-UUID`` before the run has given it one.
+
+    *status* is over all copies: *success*: committed wherever its run meant to; *partial*: its run failed, and some
+    copies are there; *damaged*: a copy is, or is signed by somebody who is not trusted, whatever the others are.
+    """
 
     id: str
     app: str
@@ -80,6 +84,20 @@ class BackupDetail(Backup):
 
     artifacts: list[Artifact] = []
     warnings: list[str] = []
+    troubles: list[Trouble] = Field(default=[], description="Destinations whose record could not be read now.")
+
+
+class Filters(Given):
+    """Which backups: those that fit everything that is given. *q* is looked for in ids, names and messages."""
+
+    app: Name | None = None
+    type: BackupType | None = None
+    status: list[BackupStatus] = Field(default_factory=list)
+    destination: Name | None = None
+    since: AwareDatetime | None = None
+    q: str | None = Field(default=None, max_length=200)
+    cursor: str | None = Field(default=None, max_length=200, description="The *next* of the page before.")
+    limit: int = Field(default=50, ge=1, le=500)
 
 
 class BackupPage(BaseModel):
@@ -106,3 +124,21 @@ class Started(BaseModel):
     run_id: str
     run_url: str | None
     status: str
+    warning: str = Field(default="", description="Why nothing may come of it for now, such as no worker online.")
+
+
+class Outcome(BaseModel):
+    """What happened at one destination."""
+
+    destination: str
+    result: Literal["done", "absent", "failed"]
+    detail: str = ""
+    remedy: str = ""
+
+
+class Changed(BaseModel):
+    """What became of a backup, destination by destination."""
+
+    id: str
+    app: str
+    destinations: list[Outcome]

@@ -54,3 +54,10 @@ class Status(BaseModel):
     troubles: list[Trouble] = []
     workers_online: int | None = None
     as_of: Time
+
+
+class Health(BaseModel):
+    """Whether the console can do its work: whether Prefect's API answers."""
+
+    status: Literal["ok", "unavailable"]
+    prefect: bool
