@@ -54,6 +54,14 @@ def list_backups(filters: Filters) -> BackupPage:
     )
 
 
+def list_backups_of(app: str, filters: Filters) -> BackupPage:
+    """The same of one app, be it saved or only left in its backups; ``Problem`` 404 where it is neither."""
+    look = LISTING.look()
+    if check_name(app, "app") not in look.apps and app not in look.backups.by_app:
+        raise not_found(f"app {app}", "See GET /api/apps.")
+    return list_backups(filters.model_copy(update={"app": app}))
+
+
 def get_backup(id: str) -> BackupDetail:
     """A backup with what its record says, read where it lies; *id* may be ``run-UUID`` of its run too.
 

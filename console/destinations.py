@@ -22,6 +22,7 @@ from console import destination_use as use
 from console.destination_kinds import class_of, kind_of, refuse, refuse_moved, secrets_of, sent, shown
 from console.etags import etag, refuse_stale
 from console.fields import confirmed
+from console.listing import LISTING
 from console.models.common import Trouble
 from console.models.destinations import (
     AddDestination,
@@ -76,6 +77,7 @@ def add_destination(given: AddDestination) -> Destination:
         except Taken:
             raise _taken(given.name) from None
         store(_WHAT, given.name, block, overwrite=False)
+    LISTING.saved(given.name)
     if steps:
         tests.remember(given.name, block, steps)
     return get_destination(given.name)
@@ -95,6 +97,7 @@ def change_destination(name: str, given: ChangeDestination, if_match: str | None
         refuse_stale(if_match, _document(ref).etag)
         store(_WHAT, name, block, overwrite=True)
     use.forget(ref)
+    LISTING.saved(name)
     if steps:
         tests.remember(name, block, steps)
     return get_destination(name)
@@ -116,6 +119,7 @@ def remove_destination(name: str, confirm: str | None) -> None:
     try:
         with _changing:
             remove(_WHAT, ref)
+        LISTING.saved(name)
     except InUse as error:
         used_by = [*map(str, error.users)]
         raise Problem(HTTPStatus.CONFLICT, error.message, error.remedy, used_by=used_by) from None

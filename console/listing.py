@@ -108,9 +108,15 @@ class Listing:
         for kept in shelves.values():
             kept.changed()
         if not destinations:
-            self._places.changed()
-            self._apps.changed()
+            self.saved()
             self._lost.changed()
+
+    def saved(self, *destinations: str) -> None:
+        """Which apps and destinations are saved is another now, or how these are reached."""
+        self._places.changed()
+        self._apps.changed()
+        if destinations:
+            self.changed(*destinations)
 
     def begun(self) -> None:
         """A run was asked for: the next look has it."""

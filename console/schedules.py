@@ -16,6 +16,7 @@ from console.etags import etag, refuse_stale
 from console.fields import confirmed, in_field, wrong
 from console.models.schedules import AddSchedule, ChangeSchedule, NextRuns, Schedule
 from console.problems import Problem, not_found
+from console.status import SCHEDULES
 from console.words import words
 from deployments import POOL
 from deployments import schedules as kept
@@ -60,6 +61,7 @@ def add_schedule(app: str, given: AddSchedule) -> Schedule:
     except Taken as error:
         remedy = f"Change it: PUT /api/backup-schedules/{name}; or give another name."
         raise Problem(HTTPStatus.CONFLICT, error.message, remedy) from None
+    SCHEDULES.changed()
     return get_schedule(name)
 
 
@@ -77,6 +79,7 @@ def change_schedule(name: str, given: ChangeSchedule, if_match: str | None = Non
         kept.pause(name, paused=not given.active)
     else:
         _change(old, given)
+    SCHEDULES.changed()
     return get_schedule(name)
 
 
@@ -85,6 +88,7 @@ def remove_schedule(name: str, confirm: str | None) -> None:
     _kept(name)
     confirmed(name, confirm)
     kept.remove(name)
+    SCHEDULES.changed()
 
 
 def next_runs(cron: str, timezone: str) -> NextRuns:

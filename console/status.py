@@ -141,8 +141,10 @@ def _problems(name: str, look: Look, entries: list[Entry], missing: dict[str, da
     for place, since in sorted(missing.items()):
         yield f"a backup was due at {utc(since)}" + (f", and {place} has none" if place else ", and has not begun")
     ended = next((entry for entry in entries if not entry.is_live and entry.status != "cancelled"), None)
-    if ended is None:
+    if ended is None and not entries:
         yield "there is no backup yet"
+    elif ended is None:
+        pass  # the first one is on its way
     elif ended.status in ("failed", "partial"):
         yield "the last run failed: " + printable(ended.run.message if ended.run else "")
     elif ended.status == "damaged":

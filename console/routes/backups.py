@@ -33,7 +33,7 @@ def get_backup(id: str, _who: Reader) -> BackupDetail:
 @router.get("/apps/{app}/backups")
 def list_backups_of_app(app: str, filters: Annotated[Filters, Query()], _who: Reader) -> BackupPage:
     """The backups of an app, of a saved one or of one that only its backups are left of."""
-    return backups.list_backups(filters.model_copy(update={"app": app}))
+    return backups.list_backups_of(app, filters)
 
 
 @router.post("/apps/{app}/backups", status_code=HTTPStatus.ACCEPTED)

@@ -77,6 +77,7 @@ def test_a_list_is_filtered_and_read_page_by_page_the_newest_first(client: TestC
     assert list(listed(client, q=ids[2][-6:].upper())) == [ids[2]]
     assert list(listed(client, status="failed")) == []
     assert [item["id"] for item in client.get("/api/apps/other/backups").json()["items"]] == [other]
+    assert client.get("/api/apps/nosuch/backups").status_code == 404
 
 
 @pytest.mark.parametrize(
