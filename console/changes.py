@@ -80,7 +80,7 @@ def remove_backup(id: str, confirm: str | None, force: bool = False, destination
     at a destination, and *force* is not given: then nothing is deleted anywhere; or while its run goes on.
     """
     entry, look = entry_of(id)
-    if confirm != id:
+    if confirm not in (id, entry.id):
         raise Problem(
             HTTPStatus.UNPROCESSABLE_ENTITY, "nothing was deleted: it was not confirmed", f"Send ?confirm={entry.id}"
         )
@@ -139,7 +139,8 @@ def _names(entry: Entry, look: Look, destination: str | None) -> list[str]:
         raise not_found(f"destination {destination[:80]}")
     unread = {trouble.name for trouble in look.troubles} & {*look.destinations}
     names = sorted({*(copy.destination for copy in entry.copies), *unread})
-    chosen = [name for name in names if destination in (None, name)]
+    no_id_yet = entry.run is not None and entry.run.backup is None
+    chosen = [name for name in names if destination in (None, name) and not no_id_yet]
     if not chosen:
         raise Problem(HTTPStatus.CONFLICT, f"backup {entry.id} lies at no destination{destination and ' of that name'}")
     return chosen

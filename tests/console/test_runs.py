@@ -142,8 +142,8 @@ def test_what_is_asked_for_twice_with_one_key_runs_once(client: TestClient, samp
     assert client.get("/api/backups").json()["total"] == 1
     with TestClient(create(), base_url=ADDRESS) as again:  # the console was started anew: Prefect knows the key
         key[CSRF_HEADER] = again.get("/api/session").json()["csrf_token"]
-        assert again.post(address, json=files, headers=key).json()["run_id"] == first.json()["run_id"]
         other = again.post(address, json={"type": "database"}, headers=key)
+        assert again.post(address, json=files, headers=key).json()["run_id"] == first.json()["run_id"]
     assert (other.status_code, "used for another request" in other.json()["detail"]) == (422, True)
     with get_client(sync_client=True) as prefect:
         run = prefect.read_flow_run(UUID(first.json()["run_id"]))
