@@ -10,6 +10,8 @@ from threading import Lock
 
 from blocks.destinations import Destination
 from blocks.loading import load
+from console.listing import LISTING
+from console.problems import Problem
 from vault.errors import BackupError
 from vault.record import BackupId, backup_of
 
@@ -45,10 +47,19 @@ def held_at(ref: str) -> Held:
     return Held(len(found), size, max(found, key=BackupId.order, default=None))
 
 
-def known(ref: str) -> Held | None:
-    """What was listed last; None before it was."""
-    del ref
-    return None
+def known(names: Collection[str]) -> dict[str, Held]:
+    """What lies at each of *names*, as the list of backups has it; without those that could not be listed yet."""
+    try:
+        look = LISTING.look(_PATIENCE)
+    except Problem:
+        return {}
+    unread = {trouble.name for trouble in look.troubles}
+    found = {name: Held(0, 0) for name in names if name in look.destinations and name not in unread}
+    for copy in (copy for entry in look.backups.entries for copy in entry.copies):
+        before = found.get(copy.destination)
+        if before is not None:
+            found[copy.destination] = Held(before.backups + 1, before.size + (copy.size or 0))
+    return found
 
 
 def free_space(refs: Collection[str]) -> dict[str, int | None]:

@@ -49,7 +49,13 @@ def list_destinations() -> list[Destination]:
     documents = {ref: _document(ref) for ref in refs}
     tested = tests.last_tests({block_name(ref): documents[ref].since for ref in refs})
     free = use.free_space(refs)
-    found = [_shown(ref, documents[ref], using[ref], tested.get(block_name(ref)), free[ref], unread) for ref in refs]
+    holds = use.known([*map(block_name, refs)])
+
+    def shown_as(ref: str) -> Destination:
+        name = block_name(ref)
+        return _shown(ref, documents[ref], using[ref], tested.get(name), free[ref], unread, holds.get(name))
+
+    found = [*map(shown_as, refs)]
     return sorted(found, key=lambda one: one.name)
 
 
@@ -59,7 +65,7 @@ def get_destination(name: str) -> Destination:
     document = _document(ref)
     tested = tests.last_test(name, document.since)
     using, unread = _using([ref])
-    return _shown(ref, document, using[ref], tested, use.free_space([ref])[ref], unread)
+    return _shown(ref, document, using[ref], tested, use.free_space([ref])[ref], unread, use.known([name]).get(name))
 
 
 def add_destination(given: AddDestination) -> Destination:
@@ -201,6 +207,7 @@ def _shown(
     tested: ProbeResult | None,
     free: int | None,
     unread: Trouble | None,
+    held: use.Held | None,
 ) -> Destination:
     """What cannot be loaded is shown with the reason."""
     common: Mapping[str, Any] = {
@@ -215,7 +222,6 @@ def _shown(
     except BackupError as error:
         trouble = Trouble(name=block_name(ref), detail=error.message, remedy=error.remedy)
         return Destination(**common, location="", fields={}, trouble=trouble)
-    held = use.known(ref)
     return Destination(
         **common,
         location=block.location,

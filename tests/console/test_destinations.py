@@ -13,6 +13,8 @@ from httpx import Response
 
 from blocks import App, B2Destination, LocalDestination
 from blocks.destinations import DESTINATIONS
+from console.listing import LISTING
+from flows.backup import backup
 from flows.test_destination import check_destination
 from tests.contract.source import CANARY
 from tests.flows.conftest import Sample
@@ -193,7 +195,17 @@ def test_a_destination_that_is_needed_is_not_forgotten(client: TestClient, sampl
     assert wrong_fields(client.delete(f"{API}/{used}?confirm=other")) == ["confirm"]
     refused = client.delete(f"{API}/{used}?confirm={used}")
     assert (refused.status_code, refused.json()["used_by"]) == (409, [f"app {sample.name}"])
-    assert client.get(f"{API}/{used}").json()["used_by"] == [f"app {sample.name}"]
+    LISTING.changed()  # the sample was not saved through the console
+    shown = client.get(f"{API}/{used}").json()
+    assert (shown["used_by"], shown["backups"], shown["stored"]) == ([f"app {sample.name}"], 0, 0)
+    assert backup(sample.name, type="files").id
+    refused = client.delete(f"{API}/{used}?confirm={used}")
+    assert refused.json()["used_by"][0] == f"app {sample.name}"
+    assert "1 backup there" in refused.json()["detail"]
+    LISTING.changed()
+    shown = client.get(f"{API}/{used}").json()
+    assert shown["backups"] == 1
+    assert shown["stored"] > 100_000
 
     alone = sample.add_destination("alone").partition("/")[2]
     record = sample.root / "alone/shop/20261123T030000Z-full-3f9a2c.json"
