@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import replace
 from pathlib import PurePath
-from typing import Annotated, BinaryIO, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Protocol, Self
 
 from pydantic import Field
 
@@ -116,3 +117,21 @@ class Host(ABC):
     def turn(self) -> AbstractContextManager[None]:
         """The right to run one dump on it: where a limit is set, one waits for it. Here, none is."""
         return nullcontext()
+
+
+class WithPriority(Host):
+    """A place that is saved as a block, with a field ``priority``."""
+
+    if TYPE_CHECKING:  # it is the block's own, so that forms have it where it belongs
+        priority: Priority
+
+    @property
+    def is_low(self) -> bool:
+        """See ``Host.is_low``."""
+        return self.priority == "low"
+
+    def hurried(self) -> Self:
+        """See ``Host.hurried``."""
+        same = copy(self)
+        same.priority = "normal"
+        return same

@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl
 
-from blocks.host import Host, Priority
+from blocks.host import Priority, WithPriority
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
 from vault import process
 from vault.errors import SpoolError
@@ -23,7 +23,7 @@ SERVERS = ("ssh-server",)
 """The slug of every kind of server that is saved by a name."""
 
 
-class LocalServer(Block, Host):
+class LocalServer(Block, WithPriority):
     """
     This machine: the one on which the flow runs. Tools run here as the user of the worker.
 
@@ -56,15 +56,6 @@ class LocalServer(Block, Host):
     def location(self) -> str:
         """Where this is, for a person."""
         return "this machine"
-
-    @property
-    def is_low(self) -> bool:
-        """See ``Host.is_low``."""
-        return self.priority == "low"
-
-    def hurried(self) -> Self:
-        """See ``Host.hurried``."""
-        return self.model_copy(update={"priority": "normal"})
 
     def run(self, command: Command, input: bytes = b"") -> Completed:
         """Run a short tool to its end and check it."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import PurePath
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, field_validator
 
 from blocks.framed import completed
 from blocks.held import held_directory
-from blocks.host import Host, Priority, RunningTool
+from blocks.host import Priority, RunningTool, WithPriority
 from blocks.loading import load
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
 from blocks.ssh.errors import PROBLEMS, Refusal, reason, trouble
@@ -60,7 +60,7 @@ esac
 _TAKE = 'umask 077; set -C; cat >"$1" && wc -c <"$1"'
 
 
-class SshServer(Block, Host):
+class SshServer(Block, WithPriority):
     """
     A server that is reached by SSH: its databases and directories are backed up by tools that run there.
 
@@ -179,15 +179,6 @@ class SshServer(Block, Host):
     def drop_limit(self) -> None:
         """Have Prefect forget that limit."""
         drop_limit(self.limit)
-
-    @property
-    def is_low(self) -> bool:
-        """See ``Host.is_low``."""
-        return self.priority == "low"
-
-    def hurried(self) -> Self:
-        """See ``Host.hurried``."""
-        return self.model_copy(update={"priority": "normal"})
 
     # -- tools
 
