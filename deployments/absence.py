@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from prefect.client.orchestration import get_client
 from prefect.events.actions import DoNothing
 from prefect.events.schemas.automations import CompoundTrigger, EventTrigger, Posture
 
@@ -22,6 +21,7 @@ from deployments.automations import (
     mail_name,
     put,
 )
+from tasks.again import one_client
 from tasks.events import COMMITTED
 from tasks.schedules import GRACE, Schedule, found
 
@@ -59,21 +59,21 @@ def bring_up_to_date() -> None:
 
     Idempotent: what is as it should be is left alone.
     """
-    there = all_known()
-    crash_lost_runs(known=there)
-    with get_client(sync_client=True) as client:
+    with one_client() as client:
+        there = all_known()
+        crash_lost_runs(known=there)
         names = map(block_name, saved([MAILER_SLUG]))
         mailers = {name: client.read_block_document_by_name(name, MAILER_SLUG, include_secrets=False) for name in names}
-    for name, document in mailers.items():
-        mail_failures(name, document.id, there)
-    schedules = found(late=False)
-    for schedule in schedules:
-        expect_backups(schedule, known=there)
-    wanted = {missed_name(schedule.name) for schedule in schedules}
-    wanted |= {mail_name(name, kind) for name in mailers for kind in MAILS}
-    for name in there:
-        if name.startswith((MISSED, MAIL)) and name not in wanted:
-            drop(name)
+        for name, document in mailers.items():
+            mail_failures(name, document.id, there)
+        schedules = found(late=False)
+        for schedule in schedules:
+            expect_backups(schedule, known=there)
+        wanted = {missed_name(schedule.name) for schedule in schedules}
+        wanted |= {mail_name(name, kind) for name in mailers for kind in MAILS}
+        for name in there:
+            if name.startswith((MISSED, MAIL)) and name not in wanted:
+                drop(name)
 
 
 def missed_name(name: str) -> str:
