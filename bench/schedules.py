@@ -55,10 +55,12 @@ def main() -> None:
             f"nothing to do: the server takes {(cpu_of_server(directory) - server) / _IDLE:.0%} of a core", flush=True
         )
         for limit in options.limits:
+            server = cpu_of_server(directory)
             rate, cpu = drain(machine, names[: options.runs], limit)
+            server = (cpu_of_server(directory) - server) / options.runs
             print(
                 f"{options.runs} runs, {limit} at once: {rate:.1f} runs a minute, {int(rate * WINDOW)} in four hours;"
-                f" {cpu:.1f} CPU-s a run; server: {memory(directory)} MiB",
+                f" {cpu:.1f} CPU-s a run, and {server:.1f} of the server, which has {memory(directory)} MiB",
                 flush=True,
             )
 
