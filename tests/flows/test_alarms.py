@@ -202,7 +202,7 @@ def test_a_retention_that_is_held_is_mailed_and_the_backup_is_good(inbox: MailSe
 def test_a_mail_says_how_each_app_is_also_when_all_is_well(
     inbox: MailServer, sample: Sample, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.watch.schedules", lambda: [schedule])  # whatever else there may be
+    monkeypatch.setattr("tasks.watch.schedules", lambda late: [schedule])  # whatever else there may be
     app = App.load(sample.name)
     app.destinations = [*app.destinations, sample.add_destination("other")]
     app.save(sample.name, overwrite=True)
