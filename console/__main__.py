@@ -13,6 +13,7 @@ from prefect.settings import PREFECT_API_URL
 from blocks import console_accounts
 from console.api import create
 from console.keeper import is_loopback
+from console.listing import LISTING
 from vault.errors import BackupError, ConfigError
 
 _FAREWELL = 5  # seconds for requests that go on
@@ -56,6 +57,7 @@ def serve(host: str, port: int, proxies: list[str], login: bool) -> None:
         forwarded_allow_ips=proxies or None,
         timeout_graceful_shutdown=_FAREWELL,
     )
+    LISTING.warm()
     uvicorn.Server(config).run(sockets=[listener])
 
 

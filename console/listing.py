@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -23,7 +24,7 @@ from blocks.sources import SOURCES
 from console.entries import Entry, Held, destinations_meant, held, merged
 from console.kept import Kept, Seen
 from console.models.common import Trouble
-from console.problems import unavailable
+from console.problems import Problem, unavailable
 from console.runs import BackupRun, ended_runs, live_runs, lost_runs
 from vault.catalog import read_all
 from vault.record_cache import RecordCache, default_path
@@ -97,6 +98,15 @@ class Listing:
         self._ended: set[str] = set()
         self._looked: datetime | None = None
         self._latest: tuple[object, Backups] | None = None
+
+    def warm(self) -> None:
+        """Begin to read all of it, so that who asks first waits less."""
+
+        def read() -> None:
+            with suppress(Problem):  # whoever asks is told
+                self.look()
+
+        threading.Thread(target=read, name="first look", daemon=True).start()
 
     def changed(self, *destinations: str) -> None:
         """What lies at *destinations* is another now, or runs are; without any: all, and what is saved too."""
