@@ -9,14 +9,29 @@ from console.keeper import Keeper
 from console.openapi import Console
 from console.pages import access, docs, login
 from console.pages import apps as app_pages
+from console.pages import backups as backup_pages
 from console.pages import destinations as destination_pages
+from console.pages import restores as restore_pages
+from console.pages import runs as run_pages
 from console.pages import schedules as schedule_pages
+from console.pages import status as status_page
 from console.pages.rendering import mount_static, problem_page
 from console.problems import RESPONSES, add_handlers
 from console.routes import accounts, apps, backups, destinations, metrics, restores, runs, schedules, status
 
 _API = (accounts, apps, backups, destinations, restores, runs, schedules, status)
-_PAGES = (access, app_pages, destination_pages, docs, login, schedule_pages)
+_PAGES = (
+    status_page,
+    backup_pages,
+    restore_pages,
+    run_pages,
+    destination_pages,
+    app_pages,
+    schedule_pages,
+    access,
+    login,
+    docs,
+)
 _DESCRIPTION = """Backups of databases and files: proven, encrypted, restorable without us.
 
 Errors are `application/problem+json` (RFC 9457) with a `remedy`. Times are RFC 3339, in UTC; sizes are bytes.

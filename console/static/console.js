@@ -46,6 +46,25 @@
     }
   }
 
+  // What comes into another page must not have the ids of what is there: a label would mean the wrong field.
+  function rename(sheet) {
+    const own = new Set();
+    for (const element of sheet.querySelectorAll("[id]")) {
+      own.add(element.id);
+      element.id = `sheet-${element.id}`;
+    }
+    for (const name of ["for", "aria-describedby", "aria-labelledby", "aria-controls", "list"]) {
+      for (const element of [sheet, ...sheet.querySelectorAll(`[${name}]`)]) {
+        const names = (element.getAttribute(name) || "").split(" ").filter(Boolean);
+        if (names.length) element.setAttribute(name, names.map((id) => (own.has(id) ? `sheet-${id}` : id)).join(" "));
+      }
+    }
+    for (const element of sheet.querySelectorAll("[data-into]")) {
+      const id = element.dataset.into.slice(1);
+      if (own.has(id)) element.dataset.into = `#sheet-${id}`;
+    }
+  }
+
   // A link with data-dialog opens the sheet of its page in a dialog.
   async function openDialog(link) {
     link.setAttribute(BUSY, "true");
@@ -61,7 +80,8 @@
       return;
     }
     const dialog = document.createElement("dialog");
-    dialog.setAttribute("aria-labelledby", "sheet-title");
+    rename(sheet);
+    dialog.setAttribute("aria-labelledby", sheet.getAttribute("aria-labelledby") || "");
     dialog.append(sheet);
     document.body.append(dialog);
     enliven(dialog);
@@ -189,7 +209,15 @@
     if (form && form.hasAttribute("data-filter") && event.target.tagName === "SELECT") form.requestSubmit();
   });
 
+  // A link to a part that is folded away unfolds it.
+  function unfold() {
+    const part = document.getElementById(decodeURIComponent(window.location.hash.slice(1)));
+    if (part instanceof HTMLDetailsElement) part.open = true;
+  }
+  window.addEventListener("hashchange", unfold);
+
   document.addEventListener("DOMContentLoaded", () => {
+    unfold();
     enliven(document);
     for (const element of document.querySelectorAll("[data-live]")) live(element);
   });

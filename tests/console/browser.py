@@ -55,7 +55,7 @@ class Desk:
 
     def sit(self, path: str = "/", **options: Any) -> Page:
         """A new page of a browser that remembers nothing, at *path*; *options* are those of a Playwright context."""
-        context = self.browser.new_context(base_url=self.url, **{"viewport": DESK, **options})
+        context = self.browser.new_context(**{"base_url": self.url, "viewport": DESK, **options})
         context.set_default_timeout(PATIENCE)
         context.on("request", self._asked)
         context.on("console", self._logged)
@@ -84,14 +84,12 @@ class Desk:
 
 
 @contextmanager
-def console(machine: Machine, *arguments: str, **environment: str) -> Iterator[str]:
+def console(machine: Machine, factory: str = "console.api:create") -> Iterator[str]:
     """The address of a console in a process of its own, without a login, on loopback."""
     port = free_port()
-    argv = [sys.executable, "-m", "uvicorn", "console.api:app", "--port", str(port), "--log-level", "warning"]
+    argv = [sys.executable, "-m", "uvicorn", "--factory", factory, "--port", str(port), "--log-level", "warning"]
     with (machine.home / "console").open("ab") as output:
-        process = subprocess.Popen(
-            [*argv, *arguments], env=machine.environment(**environment), stdout=output, stderr=output
-        )
+        process = subprocess.Popen(argv, env=machine.environment(), stdout=output, stderr=output)
     url = f"http://127.0.0.1:{port}"
 
     def answers() -> bool:
