@@ -66,7 +66,7 @@ def run_ends_well(page: Page) -> None:
 def test_a_backup_is_created_by_keyboard_alone_and_progresses_to_success_before_ones_eyes(
     desk: Desk, shop: Path
 ) -> None:
-    page = desk.sit("/backups")
+    page = desk.sit("/backups?app=shop")
     page.keyboard.press("Tab")
     expect(page.locator(":focus")).to_have_text("Skip to the content")
     page.keyboard.press("Enter")
@@ -141,7 +141,7 @@ def test_a_backup_is_pinned_and_deleted_only_by_who_types_its_id_and_means_it(
 
 def test_all_of_it_works_without_javascript(desk: Desk, shop: Path) -> None:
     before = records(shop)
-    page = desk.sit("/backups", java_script_enabled=False)
+    page = desk.sit("/backups?app=shop", java_script_enabled=False)
     page.get_by_role("link", name="Create backup").click()
     page.get_by_label("What").select_option("database")
     page.get_by_role("button", name="Create backup").click()
@@ -200,3 +200,33 @@ def test_what_names_messages_and_logs_say_is_shown_and_never_run(desk: Desk) -> 
         page.get_by_role("link", name="Delete").first.click()
         expect(page.get_by_role("dialog").locator("dd").nth(1)).to_contain_text(TEXT)
         assert page.evaluate("window.harmed") is None
+
+
+def test_who_guesses_has_to_wait_and_who_has_an_account_gets_to_where_he_wanted(
+    desk: Desk, machine: Machine, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("correct horse battery")
+    machine.run("console", "user", "add", "anna", "--scope", "read", "--password-file", f"{tmp_path}/password")
+    try:
+        page = desk.sit("/backups")
+        while "/login" not in page.url:  # the console looks for accounts again within two seconds
+            page.goto("/backups")
+        assert violations(page) == []
+        for _ in range(6):
+            page.get_by_label("Name").fill("ben")
+            page.get_by_label("Password").fill("wrong")
+            page.get_by_role("button", name="Log in").click()
+            expect(page.get_by_role("alert")).to_be_visible()
+        expect(page.get_by_role("alert")).to_contain_text("too many tries")
+        page.get_by_label("Name").fill("anna")
+        page.get_by_label("Password").fill("correct horse battery")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("heading", name="Backups")).to_be_visible()
+        expect(page.get_by_role("link", name="Create backup")).to_have_count(0)
+        page.goto("/backups/new")
+        expect(page.get_by_role("heading", name="Forbidden")).to_be_visible()
+        page.get_by_role("button", name="Log out").click()
+        page.goto("/")
+        expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+    finally:
+        machine.run("console", "user", "remove", "anna")
