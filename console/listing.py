@@ -134,13 +134,15 @@ class Listing:
 
     def look(self, patience: float = PATIENCE) -> Look:
         """What there is. Raises ``Problem`` 503 while it is not known which destinations are saved."""
+        for asked in (self._places, self._apps, self._live, self._lost):
+            asked.get(0)  # so that all of them are read at once
         places, apps = self._places.get(patience), self._apps.get(patience)
         live, lost = self._live.get(patience), self._lost.get(patience)
         if places.value is None:
             raise places.problem or unavailable("Prefect has not answered yet", "Try again in a moment.")
         shelves = {block_name(ref): self._shelf(ref) for ref in places.value}
         for kept in shelves.values():
-            kept.get(0)  # so that all of them are read at once
+            kept.get(0)  # and these
         seen = {name: kept.get(patience) for name, kept in shelves.items()}
         there = apps.value or {}
         key = (live.version, lost.version, apps.version, [(name, one.version) for name, one in seen.items()])
