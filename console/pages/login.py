@@ -86,8 +86,10 @@ def change_own_password(request: Request, who: Reader, form: Posted) -> Response
 
 
 def _form(request: Request, form: Form, to: str, status: int = 200) -> Response:
-    nobody = not keeper_of(request).look()[1].accounts
-    return page(request, "login.html", status=status, form=form, next=to, nobody=nobody)
+    keeper = keeper_of(request)
+    in_clear = keeper.secure(request) and request.scope["scheme"] != "https"
+    nobody = not keeper.look()[1].accounts
+    return page(request, "login.html", status=status, form=form, next=to, nobody=nobody, in_clear=in_clear)
 
 
 def _local(address: str) -> str:

@@ -78,10 +78,12 @@ def test_without_an_account_everything_is_open_to_this_machine_and_says_so(clien
 
 @pytest.mark.parametrize("bind", ["0.0.0.0", "::", "10.1.2.3", "backups.example.org", ""])  # noqa: S104
 def test_beyond_loopback_nothing_is_open_without_an_account(prefect_api: object, bind: str) -> None:
-    for app in (create(bind), create(closed=True)):
+    for app, elsewhere in ((create(bind), True), (create(closed=True), False)):
         with TestClient(app, base_url=ADDRESS) as client:
             assert client.get("/api/apps").status_code == 401
-            assert "backups console user add" in client.get("/login", headers=HTML).text
+            shown = client.get("/login", headers=HTML)
+            assert "backups console user add" in shown.text
+            assert ("plain HTTP" in shown.text, "Secure" in shown.headers["set-cookie"]) == (elsewhere, elsewhere)
 
 
 def test_nobody_gets_in_without_a_token_or_a_login(door: Door) -> None:
@@ -144,6 +146,7 @@ def test_a_login_makes_a_session_with_a_cookie_that_only_we_are_sent(door: Door)
 
 def test_over_https_the_cookie_is_never_sent_in_clear(accounts: dict[str, str]) -> None:
     with TestClient(create(), base_url="https://backups.example.org") as client:
+        assert "plain HTTP" not in client.get("/login").text
         done = Door(client, accounts).log_in()
         (cookie,) = [line for line in done.headers.get_list("set-cookie") if "session=" in line]
         assert cookie.startswith("__Host-backups-session=")

@@ -58,11 +58,8 @@ def token(prefect_api: object) -> Iterator[str]:
     kept.ConsoleAccounts.delete(kept.DOCUMENT)
 
 
-@pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--host", "::"]])  # noqa: S104
-def test_it_refuses_to_serve_whoever_comes_and_says_how_to_make_an_account(
-    prefect_api: object, options: list[str]
-) -> None:
-    argv = [sys.executable, "-m", "console", "--port", "0", *options]
+def test_it_refuses_to_serve_whoever_comes_and_says_how_to_make_an_account(prefect_api: object) -> None:
+    argv = [sys.executable, "-m", "console", "--port", "0", "--host", "::"]
     done = subprocess.run(argv, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 2
     assert "backups console user add NAME --scope admin" in done.stderr
