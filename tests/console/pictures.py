@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Route, expect, sync_playwright
 
 from tests.console.browser import DESK, PATIENCE, PHONE, chromium, console
 from tests.peers.command import Machine
@@ -23,7 +23,8 @@ from tests.peers.prefect_server import prefect_server
 from tests.peers.prefect_worker import begin, ended, worker
 from tests.peers.s3 import KEY_ID, SECRET, running_rclone
 from vault import known_signers
-from vault.record import Artifact, BackupId, BackupRecord, artifact_key, seal, utc
+from vault.record import Artifact, BackupId, BackupRecord, artifact_key, utc
+from vault.sealing import seal
 from vault.signing import Signer
 
 IMAGES = Path(__file__).parents[2] / "docs/images"
@@ -85,7 +86,7 @@ def furnish(machine: Machine, place: Path) -> str:
 
 
 def history(root: Path, machine: Machine, app: str, days: int) -> None:
-    """Records of so many days, one a day; no more than records."""
+    """Records of so many days, one a day; hollow ones."""
     signer, chance = Signer.generate(), random.Random(7)  # noqa: S311 - a drawing
     known_signers.add(machine.home / "prefect/backups/known-signers", signer.public_key)
     for day in range(1, days):
@@ -116,7 +117,8 @@ def history(root: Path, machine: Machine, app: str, days: int) -> None:
             artifacts=(artifact,),
         )
         (root / app).mkdir(exist_ok=True)
-        (root / artifact.key).write_bytes(b"")
+        with (root / artifact.key).open("wb") as hollow:
+            hollow.truncate(size)
         (root / record.key).write_bytes(seal(record, signer))
 
 
@@ -127,17 +129,25 @@ def shoot(shown: Scene, url: str, to: Path, *, dark: bool = False, phone: bool =
         viewport=PHONE if phone else DESK, color_scheme=scheme, timezone_id="Europe/Paris", locale="en-GB"
     )
     page = context.new_page()
+    page.route("**/ui-settings", lambda route: tell_api(route, shown.machine))
     page.goto(url)
     expect(page.locator(wait).first).to_be_visible(timeout=PATIENCE)
+    page.wait_for_load_state("networkidle")
     page.screenshot(path=to, full_page="/runs/flow-run/" not in url)
     context.close()
+
+
+def tell_api(route: Route, machine: Machine) -> None:
+    """Prefect's UI looks for its API at the usual port, and the server has another."""
+    answer = route.fetch()
+    route.fulfill(response=answer, json={**answer.json(), "api_url": machine.api_url})
 
 
 def for_readme(shown: Scene, to: Path) -> None:
     """The two of the README."""
     to.mkdir(exist_ok=True)
     shoot(shown, shown.url, to / "status.png", wait="table.status")
-    shoot(shown, shown.run, to / "run-in-prefect.png", wait="text=upload")
+    shoot(shown, shown.run, to / "run-in-prefect.png", wait="text=Completed")
     for path in to.glob("*.png"):
         if path.stat().st_size > LARGEST:
             raise RuntimeError(f"{path} has {path.stat().st_size} bytes, more than {LARGEST}")
@@ -173,9 +183,9 @@ def main() -> None:
     parser.add_argument("--all", type=Path, help="the directory for pictures of all pages")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, scene(Path(directory)) as shown:
+        for_readme(shown, IMAGES)
         if options.all:
             for_eyes(shown, options.all)
-        for_readme(shown, IMAGES)
 
 
 if __name__ == "__main__":
