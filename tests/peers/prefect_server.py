@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cli.api import free_port, start_server, wait_until_healthy
+from tests.peers import warm
 
 
 @contextmanager
@@ -18,6 +21,7 @@ def prefect_server(home: Path, environment: Mapping[str, str] | None = None) -> 
     url = f"http://127.0.0.1:{port}/api"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(home))
+        patch.setattr("cli.api.subprocess", SimpleNamespace(Popen=warm.start_server, DEVNULL=subprocess.DEVNULL))
         server = start_server(port, {"PREFECT_UI_ENABLED": "0", **(environment or {})})
         try:
             wait_until_healthy(url, server)

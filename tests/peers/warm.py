@@ -1,8 +1,9 @@
-"""``backups`` in a process of its own that is forked from one which has imported Prefect and all of ours already.
+"""``backups``, and Prefect's server, forked from a process which has imported Prefect and all of ours already.
 
-Each start of the command imports Prefect, which takes two seconds of CPU: more than most of what tests ask it for. Here
-one process of each test session does that once, and each command is a fork of it: a child of ours, with an environment,
-an output and an end of its own. ``python -m tests.peers.warm SOCKET`` is that process; ``start`` asks it.
+Each start of the command imports Prefect, which takes two seconds of CPU: more than most of what tests ask it for; a
+start of the server takes four. Here one process of each test session does that once, and each of them is a fork of it:
+a child of ours, with an environment, an output and an end of its own. ``python -m tests.peers.warm SOCKET`` is that
+process; ``start`` and ``start_server`` ask it.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 READ_AT_IMPORT = ("BACKUPS_RETRIES", "BACKUPS_RETRY_DELAY", "PYTHONPATH")
 """Variables that a forked command has as its origin has them."""
 _OURS = ("cli", "blocks", "tasks", "flows", "deployments")
-_LATE = ("fastapi.encoders", "prefect.flow_engine", "prefect.task_engine", "prefect.task_runners")
-_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
+_LATE = ("prefect.flow_engine", "prefect.task_engine", "prefect.task_runners", "prefect.server.api.server", "uvicorn")
+_PARENT_DEATH_SIGNAL, _SUBREAPER = 1, 36  # PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER
 
 
 class Forked(subprocess.Popen[bytes]):
@@ -61,16 +62,18 @@ class Origin:
         assert self._process.stdout is not None
         assert self._process.stdout.read(1) == b"+", "it cannot import the command"
 
-    def start(self, arguments: tuple[str, ...], environment: Mapping[str, str], out: int, err: int) -> Forked:
-        """As ``start`` of this module."""
-        wanted = {"arguments": arguments, "environment": dict(environment), "directory": os.getcwd()}
+    def start(
+        self, arguments: Sequence[str], environment: Mapping[str, str], files: Sequence[int], directory: str, what: str
+    ) -> Forked:
+        """Start *what*; *files* are its output, its errors, and what else it holds open."""
+        wanted = {"what": what, "arguments": arguments, "environment": dict(environment), "directory": directory}
         with socket.socket(socket.AF_UNIX) as line, _taking_orphans():
             line.connect(os.fspath(self._socket))
-            socket.send_fds(line, [b"+"], [out, err])
+            socket.send_fds(line, [b"+"], files)
             line.sendall(json.dumps(wanted).encode())
             line.shutdown(socket.SHUT_WR)
             with line.makefile("rb") as answer:
-                return Forked(arguments, int(answer.read()))  # which ends when the process between has ended
+                return Forked(tuple(arguments), int(answer.read()))  # which ends when the process between has ended
 
 
 @contextmanager
@@ -94,8 +97,21 @@ def fits(environment: Mapping[str, str]) -> bool:
 
 def start(arguments: tuple[str, ...], environment: Mapping[str, str], out: int, err: int) -> subprocess.Popen[bytes]:
     """Start the command with *arguments* in *environment* and a session of its own; *out* and *err* are its output."""
+    return _origin_for(environment).start(arguments, environment, (out, err), os.getcwd(), "cli")
+
+
+def start_server(
+    argv: Sequence[str], *, env: Mapping[str, str], stdout: IO[bytes], cwd: str, pass_fds: Sequence[int], **_: object
+) -> subprocess.Popen[bytes]:
+    """As ``subprocess.Popen`` of what ``cli.api.start_server`` starts: uvicorn, which the kernel ends with us."""
+    output = stdout.fileno()
+    options = list(argv[argv.index("uvicorn") + 1 :])
+    return _origin_for(env).start(options, env, (output, output, *pass_fds), cwd, "uvicorn")
+
+
+def _origin_for(environment: Mapping[str, str]) -> Origin:
     first = {name: environment[name] for name in ("PATH", *READ_AT_IMPORT) if name in environment}
-    return _origin(tuple(sorted(first.items()))).start(arguments, environment, out, err)
+    return _origin(tuple(sorted(first.items())))
 
 
 @cache
@@ -118,25 +134,29 @@ def _import_all() -> None:
     gc.freeze()  # a collection of a command would copy all of it
 
 
-def _serve(listener: socket.socket) -> tuple[str, ...]:
-    """Fork a command for each that calls, until our parent is gone; returns only in a command, with its arguments."""
+def _serve(listener: socket.socket) -> Callable[[], object]:
+    """Fork for each that calls, until our parent is gone; returns only in what was forked, and says what it runs."""
     while listener in select.select([listener, sys.stdin], [], [])[0]:
         line, _ = listener.accept()
-        _, (out, err), _, _ = socket.recv_fds(line, 1, 2)
+        _, files, _, _ = socket.recv_fds(line, 1, 8)
         with line.makefile("rb") as sent:
             wanted = json.loads(sent.read())
-        between = os.fork()  # by its end the command becomes a child of our parent
+        between = os.fork()  # by its end what it forks becomes a child of our parent
         if between == 0:
-            command = os.fork()
-            if command:
-                line.sendall(str(command).encode())
+            parent, pid = os.getpid(), os.fork()
+            if pid:
+                line.sendall(str(pid).encode())
                 os._exit(0)
             line.close()
             listener.close()
-            _become(wanted["environment"], wanted["directory"], out, err)
-            return tuple(wanted["arguments"])
+            _become(wanted["environment"], wanted["directory"], files[0], files[1])
+            sys.argv[1:] = wanted["arguments"]
+            if wanted["what"] == "cli":
+                return importlib.import_module("cli").main  # type: ignore[no-any-return]
+            _end_with_parent(parent)
+            return importlib.import_module("uvicorn.main").main  # type: ignore[no-any-return]
         os.waitpid(between, 0)
-        for file in (out, err):
+        for file in files:
             os.close(file)
         line.close()
     os._exit(0)
@@ -159,11 +179,15 @@ def _become(environment: dict[str, str], directory: str, out: int, err: int) -> 
     prefect.context.GLOBAL_SETTINGS_CONTEXT = prefect.context.root_settings_context()
 
 
-def _run() -> int:
-    import cli
+def _end_with_parent(between: int) -> None:
+    while os.getppid() == between:
+        os.sched_yield()
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
+
+def _run(work: Callable[[], object]) -> int:
     try:
-        cli.main()
+        work()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else bool(ended.code)
     except BaseException:  # noqa: BLE001  (told as Python tells it)
@@ -189,8 +213,8 @@ def main() -> None:
         listener.bind(sys.argv[1])
         listener.listen()
         os.write(1, b"+")
-        sys.argv[1:] = _serve(listener)
-    _end(_run())
+        work = _serve(listener)
+    _end(_run(work))
 
 
 if __name__ == "__main__":
