@@ -50,6 +50,7 @@ class TestB2DestinationAtAnyStore(B2Contract):
         return rclone
 
 
+@pytest.mark.slow  # the wrapper has the whole contract around a local one, in test_faulty.py
 class TestFaultyB2Destination(FaultyB2Contract):
     fields: ClassVar[dict[str, Any]] = {"provider": "b2"}
     versions = True

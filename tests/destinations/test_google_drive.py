@@ -71,6 +71,7 @@ class TestGoogleDrive(DestinationContract):
         self.plant(destination, key)
 
 
+@pytest.mark.slow  # the wrapper has the whole contract around a local one, in test_faulty.py
 class TestGoogleDriveBehindFaulty(TestGoogleDrive):
     @pytest.fixture
     def destination(self, destination: GoogleDriveDestination) -> Destination:

@@ -113,6 +113,7 @@ class TestSftpOfRclone(SftpContract):
             connection.sftp.do(ask.close(create(connection.sftp, path)))
 
 
+@pytest.mark.slow  # the wrapper has the whole contract around a local one, in test_faulty.py
 class TestFaultySftpDestination(SftpContract):
     @pytest.fixture
     def server(self, sshd: SshServer) -> SshServer:

@@ -80,6 +80,8 @@ class TestSqlite(test_sqlite.TestContract):
 
 
 class TestPostgres(test_postgres.TestCustom):
+    reduced = True
+
     @pytest.fixture
     def source(self, database: PostgresDatabase, postgres_server: object, server: SshServer) -> PostgresDatabase:  # type: ignore[override]
         self.server = postgres_server  # type: ignore[assignment]
