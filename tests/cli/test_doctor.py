@@ -382,7 +382,7 @@ def troubled(place: Path) -> Iterator[str]:
         patch.setenv("PYTHONPATH", str(place / "broken"))
         patch.setenv("PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED", "false")
         patch.setenv("PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED", "events")
-        with prefect_server(place / "troubled", {"PREFECT_API_AUTH_STRING": AUTH}) as url:
+        with prefect_server(place / "troubled", {"PREFECT_API_AUTH_STRING": AUTH}, forked=False) as url:
             patch.undo()
             with at(url, PREFECT_API_AUTH_STRING=AUTH):
                 register.register_blocks()
