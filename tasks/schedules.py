@@ -259,8 +259,14 @@ def _is_active(deployment: DeploymentResponse) -> bool:
 
 
 def _when(deployment: DeploymentResponse) -> tuple[When | str, ...]:
-    parts = [part.schedule for part in deployment.schedules]
-    return tuple(
-        When(part.cron, part.timezone or "UTC") if hasattr(part, "cron") else printable(repr(part))  # type: ignore[union-attr]
-        for part in parts
-    )
+    return tuple(_time(part.schedule) for part in deployment.schedules)
+
+
+def _time(schedule: Any) -> When | str:
+    """What is no cron expression of five fields, such as ``@daily`` or an interval, only Prefect can count out."""
+    if not hasattr(schedule, "cron"):
+        return printable(repr(schedule))
+    try:
+        return When(schedule.cron, schedule.timezone or "UTC")
+    except ConfigError:
+        return printable(f"{schedule.cron} {schedule.timezone or 'UTC'}")

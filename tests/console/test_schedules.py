@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
+from prefect.schedules import Cron
 
 from blocks import LocalDestination
 from console.words import words
+from deployments.register import deploy, register_pool
+from deployments.schedules import remove
 from flows.backup import backup
 from tasks.schedules import found
 from tests.flows.conftest import Sample
@@ -89,6 +92,18 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"name": "A b"}, ["name"]),
     ({"colour": "red"}, ["colour"]),
 ]
+
+
+def test_what_only_prefect_can_count_out_is_listed_all_the_same(client: TestClient, sample: Sample) -> None:
+    register_pool("daily")
+    given = {"parameters": {"app": sample.name}, "schedules": [Cron("@daily")], "work_pool_name": "daily"}
+    deploy(backup, "flows/backup.py:backup", name=sample.name, **given)
+    try:
+        one = client.get(f"{API}/{sample.name}").json()
+        assert (one["when"], one["cron"], one["next_run_at"]) == (["@daily UTC"], None, None)
+        assert one in client.get(API).json()
+    finally:
+        remove(sample.name)
 
 
 def test_what_could_not_run_is_refused_with_the_field_that_is_wrong(client: TestClient, add: Add) -> None:
