@@ -33,7 +33,7 @@ from console.models.backups import Progress
 from console.models.runs import LogLine, RunDetail
 from console.problems import not_found
 from deployments.register import DAILY, ON_DEMAND
-from tasks.listing import backup_of_run, first_line
+from tasks.listing import backup_of_run, first_line, message_of
 from tasks.progress import Snapshot
 from tasks.schedules import FLOW
 from vault.record import BackupId, BackupType, utc
@@ -147,7 +147,7 @@ def get_run(run_id: UUID) -> RunDetail:
         state=run.state_name or "Unknown",
         ended=bool(run.state and run.state.is_final()),
         succeeded=bool(run.state and run.state.is_completed()),
-        message=(run.state.message or "") if run.state else "",
+        message=message_of(run),
         started_at=utc(run.start_time) if run.start_time else None,
         ended_at=utc(run.end_time) if run.end_time else None,
         progress=shown(progress.get(run_id)),

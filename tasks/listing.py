@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -117,9 +118,16 @@ def backup_of_run(run: FlowRun) -> BackupId | None:
         return None
 
 
+def message_of(run: FlowRun) -> str:
+    """Why it is in its state, as our own errors say it: without the words that Prefect puts before them."""
+    return (
+        re.sub(r"^(Flow|Task) run encountered an exception: (\w+: )?", "", run.state.message or "") if run.state else ""
+    )
+
+
 def first_line(run: FlowRun) -> str:
-    """Of what Prefect says of its state."""
-    return next(iter((run.state.message or "").splitlines()), "") if run.state else ""
+    """Of ``message_of``."""
+    return next(iter(message_of(run).splitlines()), "")
 
 
 def _row(run: FlowRun) -> Row:
