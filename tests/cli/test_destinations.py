@@ -18,7 +18,6 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field, SecretStr
 
-import blocks.destinations
 from blocks.destinations import DESTINATIONS, Destination, LocalDestination, Upload
 from cli import destinations
 from cli.saved import SecretFile, new_secret, update
@@ -83,8 +82,7 @@ def vault(
     prefect_api: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[str, VaultDestination]]:
     """A saved destination with two secrets, of a kind that has joined the command."""
-    kinds = {**DESTINATIONS, "vault-destination": VaultDestination}
-    monkeypatch.setattr(blocks.destinations, "DESTINATIONS", kinds)
+    monkeypatch.setitem(DESTINATIONS, "vault-destination", VaultDestination)  # whoever has imported it knows of it
 
     def update_vault(
         name: str, /, *, port: int | None = None, password_file: SecretFile = None, no_test: bool = False
