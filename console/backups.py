@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from uuid import UUID
 
@@ -34,6 +35,8 @@ from vault.errors import BackupError, ConfigError
 from vault.record import BackupId, BackupRecord, utc
 from vault.store import check_name
 
+_NEW = timedelta(days=1)
+"""A backup that was begun longer ago is in the list, or is not there."""
 _CURSOR = re.compile(r"[0-9TZ:-]{1,40},[0-9A-Za-z-]{1,80}")
 
 
@@ -101,6 +104,10 @@ def entry_of(id: str) -> tuple[Entry, Look]:
     """The backup, or the run, of that id; ``Problem`` 404 where there is none, 409 where two apps have it."""
     look = LISTING.look()
     found = look.backups.by_id.get(id, [])
+    if not found and _may_be_new(id):  # it may have been committed since the list was read
+        LISTING.changed()
+        look = LISTING.look()
+        found = look.backups.by_id.get(id, [])
     if len(found) > 1:
         apps = " and ".join(entry.app for entry in found)
         raise Problem(HTTPStatus.CONFLICT, f"{apps} both have a backup {id}", "Use `backups` at the command line.")
@@ -108,6 +115,13 @@ def entry_of(id: str) -> tuple[Entry, Look]:
         unread = ", ".join(trouble.name for trouble in look.troubles)
         raise not_found(f"backup {id[:80]}", f"It was not possible to look at {unread}." if unread else "")
     return found[0], look
+
+
+def _may_be_new(id: str) -> bool:
+    try:
+        return datetime.now(UTC) - BackupId.parse(id).created_at < _NEW
+    except ConfigError:
+        return False
 
 
 def backup_of(entry: Entry) -> Backup:
