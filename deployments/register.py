@@ -129,5 +129,7 @@ def register_deployments(pool: str) -> None:
 def deploy(flow: Flow[..., Any], entrypoint: str, tags: Sequence[str] = (), **options: Any) -> UUID:
     """A deployment of *flow*, made or brought up to date; *options* as Prefect has them. Returns its id."""
     found = cast("Flow[..., Any]", flow.from_source(source=ThisInstallation(), entrypoint=entrypoint))
-    made = cast("RunnerDeployment", found.to_deployment(tags=[TAG, *tags], job_variables=JOB, **options))
+    # Its version is that of the flow, whichever clone it is registered from.
+    own: dict[str, Any] = {"tags": [TAG, *tags], "job_variables": JOB, "version_type": "prefect:simple"}
+    made = cast("RunnerDeployment", found.to_deployment(**own, **options))
     return cast("UUID", made.apply())

@@ -29,7 +29,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     (place / "home").mkdir()
     hook = f"touch {place}/begun; while test -e {place}/hold; do sleep 0.1; done"
     with prefect_server(place / "server") as url:
-        machine = Machine(place / "home", url)
+        # What Prefect would take a version from, as in a clone that has a remote, or in a CI.
+        clone = {"SHA": "0" * 40, "REF_NAME": "main", "REPOSITORY": "we/backups", "SERVER_URL": "https://github.com"}
+        machine = Machine(place / "home", url, {f"GITHUB_{name}": value for name, value in clone.items()})
         machine.run("register")
         machine.run("hook", "add", "wait", "--command", hook)
         machine.run("destination", "add", "local", "disk", str(place / "disk"))
