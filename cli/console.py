@@ -15,7 +15,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from cli.api import START_TIMEOUT, prefect_api
+from cli.api import START_TIMEOUT, end_server, prefect_api
 from cli.console_access import token_app, user_app
 from cli.home import own_files
 from cli.saved import Flag, Repeated
@@ -25,7 +25,6 @@ from vault.process import tied_to_us
 PORT = 4280
 _PortNumber = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
 _NAP = 0.05
-_FAREWELL = 10.0  # seconds; then it is killed
 
 console_app = App(name="console", help="The web console with its REST API, and who may use it.", version_flags=[])
 console_app.command(user_app)
@@ -66,7 +65,7 @@ def console(
         except (KeyboardInterrupt, _Stop):
             return 0
         finally:
-            end(child)
+            end_server(child)
 
 
 def start_console(
@@ -102,17 +101,6 @@ def wait_for_console(port: int, child: subprocess.Popen[bytes]) -> None:
         else:
             return
     raise BackupError("the console did not start", f"See {own_files() / 'console.log'} for its reason.")
-
-
-def end(child: subprocess.Popen[bytes]) -> None:
-    """End the console."""
-    if child.poll() is None:
-        child.terminate()
-        try:
-            child.wait(timeout=_FAREWELL)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
 
 
 class _Stop(BackupError):

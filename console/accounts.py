@@ -8,6 +8,7 @@ from http import HTTPStatus
 from blocks import console_accounts as kept
 from console.models.accounts import Account, AddAccount, AddToken, NewToken, Token
 from console.problems import Problem, not_found
+from vault.record import utc
 from vault.store import check_name
 
 
@@ -78,18 +79,14 @@ def _confirmed(name: str, confirm: str) -> None:
 
 
 def _account(of: kept.Account) -> Account:
-    return Account(name=of.name, scope=of.scope, created_at=_time(of.created))
+    return Account(name=of.name, scope=of.scope, created_at=utc(of.created))
 
 
 def _token(of: kept.Token) -> Token:
     return Token(
         name=of.name,
         scope=of.scope,
-        created_at=_time(of.created),
-        expires_at=_time(of.expires) if of.expires else None,
+        created_at=utc(of.created),
+        expires_at=utc(of.expires) if of.expires else None,
         expired=not of.valid(datetime.now(UTC)),
     )
-
-
-def _time(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

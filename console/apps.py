@@ -7,7 +7,7 @@ from blocks.loading import block_name, load, missing, saved
 from blocks.sources import Source
 from console.models.common import Trouble
 from console.models.status import AppInfo, SourceInfo
-from console.problems import not_found
+from console.problems import Problem, not_found
 from tasks.schedules import Schedule
 from tasks.schedules import found as schedules
 from vault.errors import BackupError
@@ -22,14 +22,20 @@ def list_apps() -> list[AppInfo]:
 
 def get_app(name: str) -> AppInfo:
     """The saved app *name*; ``Problem`` 404 where there is none."""
-    return _info(_ref(name), schedules())
+    return _info(app_ref(name), schedules())
 
 
-def _ref(name: str) -> str:
-    ref = f"{APP_SLUG}/{check_name(name, 'app')}"
+def app_ref(app: str) -> str:
+    """The block of the saved app; ``Problem`` 404 where there is none."""
+    ref = f"{APP_SLUG}/{check_name(app, 'app')}"
     if missing(ref):
-        raise not_found(f"app {name}", "See GET /api/apps.")
+        raise no_app(app)
     return ref
+
+
+def no_app(app: str) -> Problem:
+    """That there is no such app."""
+    return not_found(f"app {app}", "See GET /api/apps.")
 
 
 def _info(ref: str, known: list[Schedule]) -> AppInfo:
@@ -50,7 +56,7 @@ def _source(ref: str) -> SourceInfo:
     try:
         source = load(ref, Source)  # type: ignore[type-abstract]
     except BackupError as error:
-        trouble = Trouble(name=ref, detail=error.message, remedy=error.remedy)
+        trouble = Trouble.of(ref, error)
         kind = ref.partition("/")[0]
         return SourceInfo(name=block_name(ref), kind=kind, category="files", location="", trouble=trouble)
     return SourceInfo(name=block_name(ref), kind=source.kind, category=source.category, location=source.location)

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from uuid import UUID
 
-from blocks.app import APP_SLUG, App
+from blocks.app import App
 from blocks.destinations import DESTINATIONS, Destination
-from blocks.loading import find, load, missing
+from blocks.loading import find, load
 from blocks.signing_key import keyring
+from console.apps import app_ref, no_app
 from console.entries import Entry, Held
 from console.listing import LISTING, Look
 from console.models.backups import (
@@ -61,7 +62,7 @@ def list_backups_of(app: str, filters: Filters) -> BackupPage:
     """The same of one app, be it saved or only left in its backups; ``Problem`` 404 where it is neither."""
     look = LISTING.look()
     if check_name(app, "app") not in look.apps and app not in look.backups.by_app:
-        raise not_found(f"app {app}", "See GET /api/apps.")
+        raise no_app(app)
     return list_backups(filters.model_copy(update={"app": app}))
 
 
@@ -78,14 +79,6 @@ def get_backup(id: str) -> BackupDetail:
         warnings=list(record.warnings) if record else [],
         troubles=troubles,
     )
-
-
-def app_ref(app: str) -> str:
-    """The block of the saved app; ``Problem`` 404 where there is none."""
-    ref = f"{APP_SLUG}/{check_name(app, 'app')}"
-    if missing(ref):
-        raise not_found(f"app {app}", "See GET /api/apps.")
-    return ref
 
 
 def start_backup(app: str, wanted: StartBackup, idempotency_key: str | None = None) -> Started:
@@ -184,7 +177,7 @@ def _record(entry: Entry, look: Look) -> tuple[BackupRecord | None, list[Trouble
             store = load(look.destinations[copy.destination], Destination)  # type: ignore[type-abstract]
             return Catalog(store, entry.app, keyring().trust).read(BackupId.parse(entry.id)), troubles
         except BackupError as error:
-            troubles.append(Trouble(name=copy.destination, detail=error.message, remedy=error.remedy))
+            troubles.append(Trouble.of(copy.destination, error))
     return None, troubles
 
 

@@ -196,7 +196,7 @@ def _using(refs: list[str]) -> tuple[Mapping[str, tuple[User, ...]], Trouble | N
     try:
         return users_of(refs), None
     except BackupError as error:
-        trouble = Trouble(name="used by", detail=error.message, remedy=error.remedy)
+        trouble = Trouble.of("used by", error)
         return dict.fromkeys(refs, ()), trouble
 
 
@@ -220,7 +220,7 @@ def _shown(
     try:
         block = load(ref, Door)  # type: ignore[type-abstract]
     except BackupError as error:
-        trouble = Trouble(name=block_name(ref), detail=error.message, remedy=error.remedy)
+        trouble = Trouble.of(block_name(ref), error)
         return Destination(**common, location="", fields={}, trouble=trouble)
     return Destination(
         **common,

@@ -14,7 +14,8 @@ from blocks.named_server import LOCAL, server_named
 from blocks.servers import SERVERS
 from blocks.signing_key import keyring
 from blocks.sources.base import RestoreOptions
-from console.backups import app_ref, entry_of
+from console.apps import app_ref
+from console.backups import entry_of
 from console.entries import Entry
 from console.listing import Look
 from console.models.backups import Started

@@ -5,17 +5,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from blocks.app import APP_SLUG
-from blocks.loading import missing
 from blocks.signing_key import keyring
+from console.apps import app_ref
 from console.models.common import Trouble
 from console.models.schedules import PreviewAt, PreviewRow, RetentionPreview
-from console.problems import not_found
 from tasks.prune import Pruned, Pruning, Saved, prune_at
 from vault.errors import BackupError
 from vault.record import BackupId, BackupType, utc
 from vault.retention import MAX_DELETES, RetentionPolicy
-from vault.store import check_name
 
 
 def retention_preview(
@@ -28,8 +25,7 @@ def retention_preview(
 
     ``Problem`` 404 where there is no such app; ``ConfigError`` where nothing says what is to stay.
     """
-    if missing(f"{APP_SLUG}/{check_name(app, 'app')}"):
-        raise not_found(f"app {app}", "See GET /api/apps.")
+    app_ref(app)
     saved = Saved.read(app)
     places = saved.places(None)
     policies = saved.policies(keep, keep_at or {}, places)
@@ -45,12 +41,12 @@ def _judged(pruning: Pruning, name: str) -> list[PreviewAt]:
     try:
         return [_at(one) for one in prune_at(pruning, name)] or [PreviewAt(destination=name)]
     except BackupError as error:
-        return [PreviewAt(destination=name, trouble=_trouble(name, error))]
+        return [PreviewAt(destination=name, trouble=Trouble.of(name, error))]
 
 
 def _at(one: Pruned) -> PreviewAt:
     if one.error is not None or one.judged is None:
-        trouble = _trouble(one.destination, one.error) if one.error else None
+        trouble = Trouble.of(one.destination, one.error) if one.error else None
         return PreviewAt(destination=one.destination, type=one.type, trouble=trouble)
     rows = [
         PreviewRow(
@@ -72,7 +68,3 @@ def _at(one: Pruned) -> PreviewAt:
         backups=rows,
         note=many if go > MAX_DELETES else "",
     )
-
-
-def _trouble(name: str, error: BackupError) -> Trouble:
-    return Trouble(name=name, detail=error.message, remedy=error.remedy)

@@ -10,8 +10,9 @@ from typing import Any
 
 from blocks.app import APP_SLUG, App, load_destinations
 from blocks.destinations import DESTINATIONS
-from blocks.loading import block_name, find, load, missing
+from blocks.loading import block_name, find, load
 from blocks.ping import PING_SLUG, Ping
+from console.apps import app_ref
 from console.etags import etag, refuse_stale
 from console.fields import confirmed, in_field, wrong
 from console.models.schedules import AddSchedule, ChangeSchedule, NextRuns, Schedule
@@ -35,7 +36,7 @@ _HELD = ("cron", "timezone", "active")
 def list_schedules(app: str | None = None) -> list[Schedule]:
     """Every schedule, or those of *app*, by name; ``Problem`` 404 where there is no such app."""
     if app is not None:
-        _refuse_unknown(app)
+        app_ref(app)
     now = datetime.now(UTC)
     return [_shown(schedule, now) for schedule in found() if app in (None, schedule.app)]
 
@@ -47,7 +48,7 @@ def get_schedule(name: str) -> Schedule:
 
 def add_schedule(app: str, given: AddSchedule) -> Schedule:
     """Have an app backed up by itself. ``Problem`` 422 names the field that does not fit; 409: the name is taken."""
-    _refuse_unknown(app)
+    app_ref(app)
     when = _when(given.cron, given.timezone)
     parameters = kept.parameters({"app": app}, _changes(given, when.timezone))
     name = given.name or f"{app}-{given.type or 'backup'}"
@@ -176,11 +177,6 @@ def _kept(name: str) -> Kept:
     if there is None or not there.schedules:
         raise not_found(f"schedule {name}", "See GET /api/backup-schedules.")
     return one(name)
-
-
-def _refuse_unknown(app: str) -> None:
-    if missing(f"{APP_SLUG}/{check_name(app, 'app')}"):
-        raise not_found(f"app {app}", "See GET /api/apps.")
 
 
 def _shown(schedule: Kept, now: datetime) -> Schedule:

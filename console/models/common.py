@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vault.errors import BackupError
 from vault.store import NAME_PATTERN
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, examples=["shop"])]
@@ -25,6 +26,11 @@ class Trouble(BaseModel):
     name: str
     detail: str
     remedy: str = ""
+
+    @classmethod
+    def of(cls, name: str, error: BackupError) -> Self:
+        """That *error* kept one from looking at *name*."""
+        return cls(name=name, detail=error.message, remedy=error.remedy)
 
 
 class FieldError(BaseModel):

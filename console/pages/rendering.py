@@ -19,6 +19,7 @@ from markupsafe import Markup
 from console.access import Who, csrf_token, who_asks
 from console.pages.flash import clear_flash, flashed
 from console.problems import Problem
+from vault.record import utc
 from vault.units import age, human
 
 _HERE = Path(__file__).parents[1]
@@ -88,7 +89,7 @@ def time(value: str | datetime | None) -> Markup:
     at = moment(value)
     if at is None:
         return Markup('<span class="none">never</span>')
-    return Markup('<time datetime="{}" data-local>{}</time>').format(_utc(at), at.strftime("%Y-%m-%d %H:%M UTC"))
+    return Markup('<time datetime="{}" data-local>{}</time>').format(utc(at), at.strftime("%Y-%m-%d %H:%M UTC"))
 
 
 def ago(value: str | datetime | None) -> Markup:
@@ -99,7 +100,7 @@ def ago(value: str | datetime | None) -> Markup:
     since = datetime.now(UTC) - at
     words = f"{age(since)} ago" if since.total_seconds() >= 0 else f"in {age(-since)}"
     return Markup('<time datetime="{}" data-title title="{}">{}</time>').format(
-        _utc(at), at.strftime("%Y-%m-%d %H:%M UTC"), words
+        utc(at), at.strftime("%Y-%m-%d %H:%M UTC"), words
     )
 
 
@@ -124,10 +125,6 @@ def duration(start: str | datetime | None, end: str | datetime | None) -> str:
 def size(value: int | None) -> str:
     """Bytes as people read them; nothing where it is not known."""
     return "" if value is None else human(value)
-
-
-def _utc(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _who(request: Request) -> Who | None:
