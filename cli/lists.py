@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -119,9 +120,9 @@ def show(
         for name, door in destinations_at(from_).items():
             for history in histories(door, None, believed):
                 if any(id in (record.id, record.id[-6:]) or record.id.startswith(id) for record in history.records):
-                    found[name] = history.find(id).model_dump(mode="json")
+                    found[name] = history.find(id, datetime.now(UTC)).model_dump(mode="json")
                 elif any(id in damaged.key for damaged in history.damaged):
-                    history.find(id)
+                    history.find(id, datetime.now(UTC))
     if not found:
         raise ConfigError(f"no destination has a backup {id!r}", "See `backups list`.")
     if json:
@@ -175,5 +176,6 @@ def _cache(no_cache: bool) -> RecordCache | None:
 def _cells(row: Row) -> tuple[str, ...]:
     size = human(row.size) if row.size is not None else "-"
     status = f"verified ({row.verified})" if row.verified else row.status
+    status = f"from the future, {status}" if row.status == "future" else status
     status += ", pinned" if row.pinned else ""
     return row.id, row.app, row.time, row.type, size, row.destination, status

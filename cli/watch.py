@@ -36,7 +36,7 @@ def watch(*, grace_hours: float = 3, json: Annotated[bool, Flag] = False) -> Non
             show_json([one.as_json() for one in watched])
         elif watched:
             heads = ("SCHEDULE", "APP", "DESTINATION", "NEWEST", "DUE", "PROBLEM")
-            show_table(heads, [tuple(str(value or "-") for value in one.as_json().values()) for one in watched])
+            show_table(heads, [one.cells() for one in watched])
         else:
             note("There is no active schedule; see `backups schedule add --help`.")
         refuse(watched)

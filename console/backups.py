@@ -140,6 +140,8 @@ def backup_of(entry: Entry) -> Backup:
 
 
 def _detail(entry: Entry) -> str:
+    if future := entry.from_the_future:
+        return f"{future.message}. {future.remedy}"
     if entry.run and not entry.is_live:
         return entry.run.message
     return next((copy.detail for copy in entry.copies if copy.detail), "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from prefect.client.schemas.objects import StateType
@@ -12,7 +13,8 @@ from prefect.client.schemas.objects import StateType
 from console.models.backups import BackupStatus
 from console.runs import BackupRun
 from vault.catalog import Damaged, History
-from vault.record import BackupRecord, BackupType, Verification, utc
+from vault.history import FromTheFuture, from_the_future
+from vault.record import BackupId, BackupRecord, BackupType, Verification, utc
 
 _GOING = (StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED)
 _WAITING = (StateType.PENDING, StateType.SCHEDULED)
@@ -60,6 +62,14 @@ class Entry:
     def committed(self) -> tuple[Held, ...]:
         """The copies that count."""
         return tuple(copy for copy in self.copies if copy.status == "committed")
+
+    @property
+    def from_the_future(self) -> FromTheFuture | None:
+        """What is wrong with its time, if something is: then it is never the newest."""
+        now = datetime.now(UTC)
+        if not self.copies or self.created_at <= utc(now):  # most of many
+            return None
+        return from_the_future(BackupId.parse(self.id), now)
 
     @property
     def is_live(self) -> bool:

@@ -86,7 +86,7 @@ def _newest(look: Look) -> dict[Place, Held]:
     newest: dict[Place, Held] = {}
     for app in look.apps:
         for entry in look.backups.by_app.get(app, ()):
-            for copy in entry.committed:
+            for copy in () if entry.from_the_future else entry.committed:
                 newest.setdefault((app, copy.destination), copy)
     return newest
 

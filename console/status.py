@@ -106,7 +106,7 @@ def _newest(entries: list[Entry] | tuple[()], kind: str) -> dict[str, str]:
     """When the newest good backup of that type began, by destination."""
     newest: dict[str, str] = {}
     for entry in entries:
-        if entry.type == kind:
+        if entry.type == kind and not entry.from_the_future:
             for copy in entry.committed:
                 newest.setdefault(copy.destination, copy.created_at)
     return newest
@@ -114,7 +114,7 @@ def _newest(entries: list[Entry] | tuple[()], kind: str) -> dict[str, str]:
 
 def _app(name: str, look: Look, timed: list[Timed], owing: dict[tuple[str, str], datetime]) -> AppStatus:
     entries = look.backups.by_app.get(name, [])
-    last = next((entry for entry in entries if entry.committed and not entry.is_live), None)
+    last = next((one for one in entries if one.committed and not one.is_live and not one.from_the_future), None)
     bad = next((entry for entry in entries if entry.status in ("failed", "partial")), None)
     times = [one.next for one in timed if one.schedule.app == name and one.next]
     missing = {place: since for (app, place), since in owing.items() if app == name}
@@ -140,7 +140,10 @@ def _is_elsewhere(look: Look, destination: str) -> bool:
 def _problems(name: str, look: Look, entries: list[Entry], missing: dict[str, datetime]) -> Iterator[str]:
     for place, since in sorted(missing.items()):
         yield f"a backup was due at {utc(since)}" + (f", and {place} has none" if place else ", and has not begun")
-    ended = next((entry for entry in entries if not entry.is_live and entry.status != "cancelled"), None)
+    future = [found for entry in entries if (found := entry.from_the_future)]
+    yield from (f"{one.message}. {one.remedy}" for one in future[:1])
+    passed = [entry for entry in entries[len(future) :] if not entry.is_live and entry.status != "cancelled"]
+    ended = next(iter(passed), None)
     if ended is None and not entries:
         yield "there is no backup yet"
     elif ended is None:

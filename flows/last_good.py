@@ -33,4 +33,5 @@ def last_good(wanted: Wanted) -> str:
 def _told(newest: Newest) -> str:
     if newest.error:
         return f"{newest.destination}: it cannot be read now ({newest.error.message})"
-    return f"{newest.destination}: {newest.record.id if newest.record else 'none'}"
+    skipped = f" (passed over: {'; '.join(newest.passed_over)})" if newest.passed_over else ""
+    return f"{newest.destination}: {newest.record.id if newest.record else 'none'}{skipped}"

@@ -68,4 +68,7 @@ def refuse(watched: list[Watched]) -> None:
         f"{one.schedule} at {one.destination or 'any destination'}: {one.problem}" for one in watched if one.problem
     ]
     if lines:
-        raise Overdue(f"{len(lines)} of {len(watched)} backups are not as they should be", "\n".join(lines))
+        remedies = dict.fromkeys(one.remedy for one in watched if one.problem and one.remedy)
+        raise Overdue(
+            f"{len(lines)} of {len(watched)} backups are not as they should be", "\n".join([*lines, *remedies])
+        )

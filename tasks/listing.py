@@ -25,6 +25,7 @@ from blocks.destinations import DESTINATIONS, Destination, destination_from
 from blocks.loading import load, missing, saved
 from vault.catalog import Catalog, History, read_all
 from vault.errors import BackupError, ConfigError
+from vault.history import from_the_future
 from vault.record import BackupId, utc
 from vault.record_cache import RecordCache
 from vault.signing import Trust
@@ -70,10 +71,12 @@ def histories(door: Destination, app: str | None, trust: Trust, cache: RecordCac
 
 def rows_at(destination: str, found: Iterable[History]) -> list[Row]:
     """A row for each backup of these histories, the damaged ones too."""
-    rows = []
+    rows, now = [], datetime.now(UTC)
     for history in found:
         for r in history.records:
             row = Row(r.id, r.app, r.created_at, r.type, r.size, destination, "success", r.verified)
+            if future := from_the_future(r.backup_id, now):
+                row = replace(row, status="future", detail=future.message, remedy=future.remedy)
             rows.append(replace(row, pinned=r.backup_id in history.pinned))
         for damaged in history.damaged:
             backup_id = damaged.backup_id
@@ -152,7 +155,8 @@ def place_of(
 ) -> tuple[str, list[BackupError]]:
     """The app's destination where the backup lies that is meant; for ``latest``, the newest of all that answer.
 
-    Beside it, what is wrong with those that do not. *believed* says whose records count at a place. Raises the first
+    Beside it, what is wrong with those that do not, and what is passed over at those that do, since it is from the
+    future. *believed* says whose records count at a place. Raises the first
     error where it lies nowhere.
     """
     ref = f"{APP_SLUG}/{app}"
@@ -160,13 +164,18 @@ def place_of(
     if not places:
         raise ConfigError(f"it is not known where backups of {app} lie", "Say where from: --from DESTINATION.")
     found: dict[str, str] = {}
+    passed_over: list[tuple[str, BackupError]] = []
     problems: list[BackupError] = []
+    now = datetime.now(UTC)
     for place in places:
         try:
             history = Catalog(destination_from(place), app, believed(place)).history()
-            found.setdefault(history.find(backup, source).id, place)
+            found.setdefault(history.find(backup, now, source).id, place)
+            future = history.from_the_future(now) if backup == "latest" else ()
+            passed_over += [(place, BackupError(f"{place}: {one.message}", one.remedy)) for one in future]
         except BackupError as error:
             problems.append(error)
     if not found:
         raise problems[0]
-    return found[max(found)], problems
+    newest = found[max(found)]  # whoever reads that one there hears of its own anyway
+    return newest, problems + [problem for place, problem in passed_over if place != newest]

@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from blocks.app import APP_SLUG, App, load_destinations, type_of
-from blocks.destinations.base import Destination
 from blocks.loading import load
 from blocks.signing_key import keyring
 from vault.catalog import Catalog
 from vault.errors import BackupError
+from vault.history import Latest
 from vault.record import BackupRecord, BackupType
-from vault.signing import Trust
 
 
 @dataclass(frozen=True)
 class Newest:
-    """The newest valid backup at *destination*; neither *record* nor *error* where there is none."""
+    """The newest valid backup at *destination*, and what was passed over; *error* where it cannot be read."""
 
     destination: str
-    record: BackupRecord | None = None
+    there: Latest = field(default_factory=Latest)
     error: BackupError | None = None
+
+    @property
+    def record(self) -> BackupRecord | None:
+        """None where there is none that counts."""
+        return self.there.record
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """What claims to be newer, and does not count; a sentence for each."""
+        damaged = (f"{one.backup_id} is {one.status}: {one.detail}" for one in self.there.damaged)
+        return (*damaged, *(one.message for one in self.there.future))
+
+    @property
+    def remedies(self) -> tuple[str, ...]:
+        """What to do about it."""
+        those = (*(one.error for one in self.there.damaged), *self.there.future)
+        return tuple(dict.fromkeys(one.remedy for one in those if one.remedy))
 
 
 def newest_of(
-    app: str, backup_type: BackupType | None, destinations: list[str] | None
+    app: str, backup_type: BackupType | None, destinations: list[str] | None, now: datetime | None = None
 ) -> tuple[BackupType, list[Newest]]:
     """The type that is meant, and what each destination has of it; None, or none, is as the saved app says.
 
-    A destination that cannot be read is no error. ``ConfigError`` where a block is missing.
+    What is from the future of *now* (None: this moment) does not count. A destination that cannot be read is no error.
+    ``ConfigError`` where a block is missing.
     """
     saved = load(f"{APP_SLUG}/{app}", App)
     doors = load_destinations(destinations or saved.destinations)
     kind, trust = backup_type or type_of(saved.load_sources(None)), keyring().trust
-    return kind, [_newest(name, door, app, kind, trust) for name, door in doors.items()]
+    today = now or datetime.now(UTC)
+    return kind, [_newest(name, Catalog(door, app, trust), kind, today) for name, door in doors.items()]
 
 
-def _newest(name: str, door: Destination, app: str, kind: BackupType, trust: Trust) -> Newest:
+def _newest(name: str, catalog: Catalog, kind: BackupType, now: datetime) -> Newest:
     try:
-        return Newest(name, Catalog(door, app, trust).newest(kind))
+        return Newest(name, catalog.newest(kind, now))
     except BackupError as error:
         return Newest(name, error=error)

@@ -107,7 +107,7 @@ def _check_destination(run: Run, name: str, destination: Destination) -> None:
     """A destination that fails here is out; the run goes on with the others and ends as a partial failure."""
     try:
         destination.check()
-        last = Catalog(destination, run.app, run.keyring.trust).newest(run.id.type)
+        last = Catalog(destination, run.app, run.keyring.trust).newest(run.id.type, datetime.now(UTC)).record
         _refuse_too_small(destination, last)
         if last is not None:
             run.progress.expect(sum(artifact.plain_size for artifact in last.artifacts))

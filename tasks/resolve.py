@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks.app import APP_SLUG, App
@@ -127,11 +128,12 @@ def _moved(source: Source, server: Server | None) -> Source:
 
 
 def _meant(request: RestoreRequest, destination: Destination, trust: Trust) -> Plan:
+    now = datetime.now(UTC)
     history = Catalog(destination, request.app, trust).history()
-    record = history.find(request.backup, request.source)
+    record = history.find(request.backup, now, request.source)
     if request.identity_file is not None and not request.elsewhere:
         identities(request.identity_file)
-    warnings = list(_warnings(request, history, record))
+    warnings = list(_warnings(request, history, record, now))
     wanted = [record.artifact(request.source)] if request.source else list(record.artifacts)
     if (request.options.paths or request.options.tables) and len(wanted) > 1:
         names = ", ".join(artifact.source for artifact in wanted)
@@ -153,14 +155,15 @@ def _meant(request: RestoreRequest, destination: Destination, trust: Trust) -> P
     return Plan(record, tuple(chosen), tuple(warnings), base)
 
 
-def _warnings(request: RestoreRequest, history: History, record: BackupRecord) -> tuple[str, ...]:
+def _warnings(request: RestoreRequest, history: History, record: BackupRecord, now: datetime) -> tuple[str, ...]:
     if request.backup != "latest":
         return ()
     damaged = [f"skipped a newer backup: {d.error.message}" for d in history.newer_damaged(record)]
+    future = [f"passed over: {one.message}. {one.remedy}" for one in history.from_the_future(now)]
     own = {artifact.source for artifact in record.artifacts}
     others = {artifact.source for other in history.records for artifact in other.artifacts} - own
     absent = [f"{record.id} is the latest, and has no {name}: see --source" for name in sorted(others)]
-    return (*damaged, *(absent if request.source is None else ()))
+    return (*damaged, *future, *(absent if request.source is None else ()))
 
 
 def _of_other_machine(request: RestoreRequest, artifact: Artifact, target: Source) -> list[str]:

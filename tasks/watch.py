@@ -29,10 +29,16 @@ class Watched:
     due: str = ""
     problem: str = ""
     record: BackupRecord | None = None
+    remedy: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``, and for tables."""
+        """For ``--json``, and for Prefect's table."""
         return {name: value or None for name, value in vars(self).items() if name != "record"}
+
+    def cells(self) -> tuple[str, ...]:
+        """For a table."""
+        own = (self.schedule, self.app, self.destination, self.newest, self.due, self.problem)
+        return tuple(value or "-" for value in own)
 
 
 def look(now: datetime, grace: timedelta = GRACE) -> list[Watched]:
@@ -64,7 +70,7 @@ def _told(watched: list[Watched], now: datetime) -> Iterator[str]:
 
 
 def _watched(schedule: Schedule, now: datetime, grace: timedelta) -> list[Watched]:
-    _, found = newest_of(schedule.app, schedule.parameters.get("type"), schedule.destinations)
+    _, found = newest_of(schedule.app, schedule.parameters.get("type"), schedule.destinations, now)
     due = schedule.due(now - schedule.grace(grace))
     return [
         Watched(
@@ -73,17 +79,18 @@ def _watched(schedule: Schedule, now: datetime, grace: timedelta) -> list[Watche
             newest.destination,
             newest.record.id if newest.record else "",
             utc(due) if due else "",
-            _problem(newest, due),
+            "; ".join(_problems(newest, due)),
             newest.record,
+            " ".join(newest.remedies),
         )
         for newest in found
     ]
 
 
-def _problem(newest: Newest, due: datetime | None) -> str:
+def _problems(newest: Newest, due: datetime | None) -> Iterator[str]:
     if newest.error:
-        return newest.error.message
-    if due is None or (newest.record and newest.record.backup_id.created_at >= due - _EARLY):
-        return ""
-    what = "the newest valid backup is older" if newest.record else "no valid backup is there"
-    return f"{what}: one was due at {utc(due)}"
+        yield newest.error.message
+    elif due and not (newest.record and newest.record.backup_id.created_at >= due - _EARLY):
+        what = "the newest valid backup is older" if newest.record else "no valid backup is there"
+        yield f"{what}: one was due at {utc(due)}"
+    yield from newest.passed_over

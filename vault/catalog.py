@@ -11,18 +11,12 @@ from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from datetime import datetime
 
-from vault.errors import (
-    BadRecord,
-    ConfigError,
-    Corrupt,
-    DestinationError,
-    IntegrityError,
-    NotFound,
-    WrongKey,
-    printable,
-)
+from vault.errors import BadRecord, ConfigError, Corrupt, DestinationError, IntegrityError, NotFound, printable
+from vault.history import Damaged as Damaged
+from vault.history import FromTheFuture, Latest, is_future, means
+from vault.history import History as History
 from vault.marks import marked
 from vault.parallel import ordered
 from vault.record import BackupId, BackupRecord, backup_of, record_key
@@ -33,85 +27,6 @@ from vault.spool import Segment
 from vault.store import Store, StoredObject, check_name, is_key
 
 _Found = BackupRecord | IntegrityError | DestinationError
-
-
-@dataclass(frozen=True)
-class Damaged:
-    """A record that cannot be used: *error* says why, and is raised when somebody asks for it."""
-
-    key: str
-    error: IntegrityError | DestinationError
-
-    @property
-    def status(self) -> str:
-        """``untrusted`` where only the signer is unknown, else ``DAMAGED``."""
-        return "untrusted" if isinstance(self.error, WrongKey) else "DAMAGED"
-
-    @property
-    def detail(self) -> str:
-        """The reason; without the record's key where only its signer is unknown: it is the same for all of his."""
-        cause = self.error.__cause__
-        return cause.message if isinstance(cause, WrongKey) else self.error.message
-
-    @property
-    def backup_id(self) -> BackupId | None:
-        """What the key says; the content is not believed."""
-        return backup_of(self.key)
-
-
-@dataclass(frozen=True)
-class History:
-    """What lies at a store for one app: valid records (oldest first), damaged ones, and orphaned artifacts.
-
-    *pinned* and *confirmed* are what people have said of backups there, see ``vault.marks``.
-    """
-
-    app: str
-    records: tuple[BackupRecord, ...] = ()
-    damaged: tuple[Damaged, ...] = ()
-    orphans: tuple[StoredObject, ...] = ()
-    pinned: frozenset[BackupId] = frozenset()
-    confirmed: frozenset[BackupId] = frozenset()
-
-    def find(self, reference: str, source: str | None = None) -> BackupRecord:
-        """The backup that *reference* means: ``latest``, an id, or the beginning (or random end) of one.
-
-        ``latest`` is the newest valid one, with *source* in it where one is named. Raises ``ConfigError`` when
-        nothing or more than one fits, and what is wrong with it when the one that fits is damaged.
-        """
-        if reference == "latest":
-            return self._latest(source)
-        damaged = {str(d.backup_id): d for d in self.damaged if d.backup_id}
-        valid = {record.id: record for record in self.records}
-        found = [name for name in (*valid, *damaged) if _means(reference, name)]
-        shown = printable(reference)[:80]
-        if len(found) > 1:
-            more = f"Give more of the id: {', '.join(sorted(found)[:5])}"
-            raise ConfigError(f"{shown!r} fits {len(found)} backups of {self.app}", more)
-        if not found:
-            raise ConfigError(f"app {self.app} has no backup {shown!r} there", f"See `backups list {self.app}`.")
-        if found[0] in damaged:
-            raise damaged[found[0]].error
-        return valid[found[0]]
-
-    def _latest(self, source: str | None) -> BackupRecord:
-        for record in reversed(self.records):
-            if source is None or source in {artifact.source for artifact in record.artifacts}:
-                return record
-        if self.damaged:
-            raise self.damaged[-1].error
-        there = sorted({artifact.source for record in self.records for artifact in record.artifacts})
-        what = f" with source {printable(source or '')}" if there else ""
-        remedy = f"There are its sources {', '.join(there)}." if there else "See `backups list --from DEST`."
-        raise ConfigError(f"there is no backup of {self.app}{what} there", remedy)
-
-    def newer_damaged(self, record: BackupRecord) -> tuple[Damaged, ...]:
-        """The damaged ones that claim to be newer than *record*: what a restore of the latest must tell."""
-        return tuple(d for d in self.damaged if d.backup_id and d.backup_id > record.backup_id)
-
-
-def _means(reference: str, name: str) -> bool:
-    return bool(reference) and (name.startswith(reference) or name.rpartition("-")[2] == reference)
 
 
 class Catalog:
@@ -130,16 +45,27 @@ class Catalog:
         objects = list(self.store.list(f"{self.app}/"))
         return _history(self.store, self.app, objects, self.trust, cache)
 
-    def newest(self, backup_type: str) -> BackupRecord | None:
-        """The newest valid record of that type, reading no more records than that takes."""
+    def newest(self, backup_type: str, now: datetime) -> Latest:
+        """The newest valid backup of that type whose artifacts are there, reading no more records than that takes.
+
+        Beside it, what claims to be newer: damaged ones, and those from the future of *now*, which are not read.
+        """
         objects = {stored.key: stored for stored in self.store.list(f"{self.app}/")}
+        damaged, future = list[Damaged](), list[FromTheFuture]()
         for key in sorted(objects, reverse=True):
             backup_id = backup_of(key)
-            if backup_id and backup_id.type == backup_type and key == _record_of(key):
-                found = next(_records(self.store, self.app, [objects[key]], self.trust, None))
-                if isinstance(found, BackupRecord):
-                    return found
-        return None
+            if backup_id is None or backup_id.type != backup_type or key != _record_of(key):
+                continue
+            if is_future(backup_id, now):
+                future.append(FromTheFuture(backup_id, now))
+                continue
+            (found,) = _records(self.store, self.app, [objects[key]], self.trust, None)
+            problem = _missing(self.store, found, objects) if isinstance(found, BackupRecord) else found
+            if isinstance(found, BackupRecord) and problem is None:
+                return Latest(found, tuple(damaged), tuple(future))
+            if problem is not None and not isinstance(problem, NotFound):  # deleted since it was listed: no damage
+                damaged.append(Damaged(key, problem))
+        return Latest(None, tuple(damaged), tuple(future))
 
     def read(self, backup_id: BackupId) -> BackupRecord:
         """That one backup, its artifacts there in full size. Raises ``NotFound``, or what is wrong with it."""
@@ -182,7 +108,7 @@ def find_backup(store: Store, reference: str, trust: Trust) -> BackupRecord:
         (stored.key.partition("/")[0], backup_id)
         for stored in store.list("")
         if (backup_id := backup_of(stored.key)) and stored.key == _record_of(stored.key)
-        if _means(reference, str(backup_id))
+        if means(reference, str(backup_id))
     ]
     if len(found) == 1:
         app, backup_id = found[0]

@@ -11,6 +11,7 @@ import pytest
 from cli.api import free_port
 from tests.cli.conftest import Command
 from tests.cli.test_schedules import NIGHTLY, shop
+from tests.flows.committed import commit
 
 __all__ = ["shop"]
 
@@ -52,6 +53,43 @@ def test_a_backup_that_was_due_and_is_not_there_is_an_alarm(command: Command, sh
     assert [one["destination"] for one in command("watch", "--json", code=1).json if one["problem"]] == ["sch-other"]
     command("schedule", "pause", "sch-nightly")
     assert "no active schedule" in command("watch").err
+
+
+@pytest.mark.law(12)
+@pytest.mark.fault("Z02", "D09")
+def test_a_backup_from_the_future_or_without_its_files_is_told_and_hides_nothing(
+    command: Command, shop: str, tmp_path: Path
+) -> None:
+    from blocks.destinations import destination_from
+    from blocks.signing_key import keyring
+    from tasks.watch import lines, look
+
+    command("schedule", "add", shop, "--to", "sch-disk", *NIGHTLY, "--name", "sch-nightly")
+    first = command("run", shop, "--json").json["id"]
+    signer, disk = keyring().signer, destination_from("sch-disk")
+    future = commit(disk, shop, signer, {"sch-shop-data": b"old"}, datetime(2043, 1, 1, tzinfo=UTC))
+    remedy = command("watch", code=1).err
+    assert f"backup {future.id} is from the future, and does not count" in remedy
+    assert f"remove {future.id}.* there by hand" in remedy
+    (found,) = look(datetime.now(UTC) + timedelta(days=2))
+    assert found.newest == first
+    assert "the newest valid backup is older: one was due at" in found.problem
+    rows = {one["id"]: one for one in command("list", shop, "--json").json}
+    assert (rows[future.id]["status"], rows[first]["status"]) == ("future", "success")
+    assert "is from the future" in command("list", shop).err
+    restored = command("restore", shop, "latest", "--to", tmp_path / "restored")
+    assert f"passed over: backup {future.id} is from the future" in restored.err
+    assert (tmp_path / "restored/file").read_text() == "content"
+    for path in (tmp_path / "disk" / shop).glob(f"{future.id}*"):
+        path.unlink()
+
+    newer = command("run", shop, "--json").json["id"]
+    for path in (tmp_path / "disk" / shop).glob(f"{newer}.*.tar*"):
+        path.unlink()
+    assert f"{newer} is DAMAGED: " in command("watch", code=1).err
+    (found,) = look(datetime.now(UTC))
+    assert found.newest == first
+    assert f"PROBLEM at sch-disk: {newer} is DAMAGED: " in "".join(lines([found], datetime.now(UTC)))
 
 
 @pytest.mark.fault("O01")

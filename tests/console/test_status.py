@@ -93,6 +93,25 @@ def test_a_backup_is_owed_where_none_is_as_new_as_the_schedule_says() -> None:
     assert owed(look(), [timed(None)]) == {}
 
 
+@pytest.mark.fault("Z02")
+def test_a_backup_from_the_future_hides_no_missing_one_and_is_marked(client: TestClient, sample: Sample) -> None:
+    due = NOW - timedelta(hours=9)
+    both = look(there("disk", datetime(2043, 1, 1, tzinfo=UTC)), there("disk", due - timedelta(days=1)))
+    assert owed(both, [timed(due, destinations=["local-destination/disk"])]) == {("shop", "disk"): due}
+    signer, place = keyring().signer, sample.destination()
+    good = commit(place, sample.name, signer, {"files": b"content"}, ago(hours=2))
+    future = commit(place, sample.name, signer, {"files": b"content"}, datetime(2043, 1, 1, tzinfo=UTC))
+    from console.listing import LISTING
+
+    LISTING.changed()
+    shown = of(client, sample.name)
+    assert shown["last_backup"]["id"] == good.id  # type: ignore[index]
+    assert f"backup {future.id} is from the future" in str(shown["problem"])
+    when = figures(client)["backups_last_success_timestamp_seconds", f"{sample.name}-backups"]
+    assert when == good.backup_id.created_at.timestamp()
+    assert "is from the future" in client.get(f"/api/backups/{future.id}").json()["detail"]
+
+
 def test_health_needs_no_more_than_prefect_and_says_when_it_is_gone(client: TestClient) -> None:
     assert (client.get("/api/health").status_code, client.get("/api/health").json()["prefect"]) == (200, True)
     gone = f"http://somebody:canary-{uuid4().hex}@127.0.0.1:{free_port()}/api"

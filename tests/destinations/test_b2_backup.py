@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def restored(sample: Sample, destination: B2Destination, target: Path) -> bytes:
 
 
 def newest(sample: Sample, destination: B2Destination) -> BackupRecord:
-    return Catalog(destination, sample.name, keyring().trust).history().find("latest")
+    return Catalog(destination, sample.name, keyring().trust).history().find("latest", datetime.now(UTC))
 
 
 @pytest.mark.law(7)

@@ -81,7 +81,7 @@ def test_a_backup_exists_once_its_record_does(store: LocalDestination, back_up: 
     assert history.records == (record,)
     assert not history.damaged
     assert not history.orphans
-    assert history.find("latest") == history.find(record.id) == history.find(record.id[-6:]) == record
+    assert history.find("latest", NOW) == history.find(record.id, NOW) == history.find(record.id[-6:], NOW) == record
 
 
 @pytest.mark.law(1)
@@ -93,7 +93,7 @@ def test_an_artifact_without_a_record_is_an_orphan_and_no_backup(store: LocalDes
     assert history.records == ()
     assert [orphan.key for orphan in history.orphans] == [record.artifacts[0].key]
     with pytest.raises(ConfigError, match="no backup"):
-        history.find("latest")
+        history.find("latest", NOW)
 
 
 @pytest.mark.fault("X06")
@@ -122,10 +122,10 @@ def test_a_record_whose_artifact_is_missing_or_truncated_is_damaged(
     history = Catalog(store, "shop", TRUST).history()
     assert history.records == (older,)
     assert "missing" in history.damaged[0].detail or "truncated" in history.damaged[0].detail
-    assert history.find("latest") == older
+    assert history.find("latest", NOW) == older
     assert history.newer_damaged(older) == history.damaged
     with pytest.raises(Corrupt):
-        history.find(record.id)
+        history.find(record.id, NOW)
 
 
 @pytest.mark.fault("D11", "D12", "C07")
@@ -150,7 +150,7 @@ def test_a_record_that_cannot_be_trusted_is_shown_as_damaged(
     assert history.records == ()
     assert [damaged.status for damaged in history.damaged] == ["DAMAGED"]
     with pytest.raises(BadRecord):
-        history.find("latest")
+        history.find("latest", NOW)
 
 
 def test_a_record_of_an_unknown_signer_is_untrusted_and_names_its_key(
@@ -161,7 +161,7 @@ def test_a_record_of_an_unknown_signer_is_untrusted_and_names_its_key(
     assert [damaged.status for damaged in stranger.damaged] == ["untrusted"]
     assert record.id not in stranger.damaged[0].detail, "it is told once for all records of a signer"
     with pytest.raises(WrongKey, match=key_id(SIGNER.public_key)):
-        stranger.find("latest")
+        stranger.find("latest", NOW)
     named = Trust.of([], [key_id(SIGNER.public_key)])
     assert Catalog(store, "shop", named).history().records == (record,)
 
@@ -171,7 +171,7 @@ def test_a_source_that_no_backup_has_is_answered_with_those_that_there_are(
 ) -> None:
     record = back_up()
     with pytest.raises(ConfigError, match="no backup of shop with source nosuch") as caught:
-        Catalog(store, "shop", TRUST).history().find("latest", "nosuch")
+        Catalog(store, "shop", TRUST).history().find("latest", NOW, "nosuch")
     assert record.artifacts[0].source in caught.value.remedy
 
 
@@ -245,7 +245,7 @@ def test_a_reference_is_taken_literally(
 ) -> None:
     back_up(), back_up(minutes=1)
     with pytest.raises(ConfigError):
-        Catalog(store, "shop", TRUST).history().find(reference)
+        Catalog(store, "shop", TRUST).history().find(reference, NOW)
 
 
 def test_a_damaged_record_does_not_hide_the_newest_of_a_type(
@@ -253,8 +253,51 @@ def test_a_damaged_record_does_not_hide_the_newest_of_a_type(
 ) -> None:
     older, newer = back_up(), back_up(minutes=1)
     path_of(store, newer.key).write_bytes(b"{}")
-    assert Catalog(store, "shop", TRUST).newest("database") == older
-    assert Catalog(store, "shop", TRUST).newest("files") is None
+    assert Catalog(store, "shop", TRUST).newest("database", NOW).record == older
+    assert Catalog(store, "shop", TRUST).newest("files", NOW).record is None
+
+
+@pytest.mark.fault("Z02")
+def test_a_backup_from_the_future_is_never_the_latest_nor_the_newest_and_can_be_restored_by_its_id(
+    store: LocalDestination, back_up: Callable[..., BackupRecord]
+) -> None:
+    good, skewed = back_up(), back_up(minutes=5)
+    catalog = Catalog(store, "shop", TRUST)
+    assert catalog.newest("database", NOW).record == catalog.history().find("latest", NOW) == skewed, "clocks differ"
+    future = back_up(minutes=6)
+    catalog.remove(skewed.backup_id)
+    history = catalog.history()
+    assert history.find("latest", NOW) == good
+    assert history.find(future.id, NOW) == future
+    assert [one.backup_id for one in history.from_the_future(NOW)] == [future.backup_id]
+    newest = catalog.newest("database", NOW)
+    assert (newest.record, [one.backup_id for one in newest.future]) == (good, [future.backup_id])
+    assert f"{future.id} is from the future" in newest.future[0].message
+    catalog.remove(good.backup_id)
+    with pytest.raises(ConfigError, match=f"{future.id} is from the future"):
+        catalog.history().find("latest", NOW)
+    assert catalog.newest("database", NOW).record is None
+    assert catalog.newest("database", NOW + timedelta(minutes=1)).record == future, "when its time has come"
+
+
+@pytest.mark.fault("D09", "C02")
+@pytest.mark.parametrize("size", [None, 0, 6])
+def test_a_backup_whose_artifacts_are_gone_or_cut_off_is_not_the_newest(
+    store: LocalDestination, back_up: Callable[..., BackupRecord], size: int | None
+) -> None:
+    older, newer = back_up(), back_up(minutes=1)
+    artifact = path_of(store, newer.artifacts[0].key)
+    if size is None:
+        artifact.unlink()
+    else:
+        artifact.write_bytes(b"content"[:size])
+    found = Catalog(store, "shop", TRUST).newest("database", NOW)
+    assert found.record == older
+    assert [one.backup_id for one in found.damaged] == [newer.backup_id]
+    path_of(store, older.artifacts[0].key).unlink()
+    found = Catalog(store, "shop", TRUST).newest("database", NOW)
+    assert found.record is None
+    assert [one.backup_id for one in found.damaged] == [newer.backup_id, older.backup_id]
 
 
 # -- the cache of records
