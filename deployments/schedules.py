@@ -12,7 +12,6 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions
-from prefect.client.schemas.schedules import CronSchedule
 from prefect.utilities.callables import parameter_schema
 
 from blocks.app import APP_SLUG, App, load_destinations
@@ -25,7 +24,7 @@ from deployments.register import BACKUP, JOB, TAG, register_pool
 from deployments.saved import Taken
 from flows.backup import backup
 from tasks.again import one_client
-from tasks.schedules import FLOW, Schedule, When, deployment, none_of, one
+from tasks.schedules import FLOW, Schedule, deployment, none_of, one
 from vault.errors import ConfigError
 from vault.store import check_name
 
@@ -109,9 +108,9 @@ def _put(client: SyncPrefectClient, flow: UUID, schedule: Schedule) -> UUID:
         job_variables=JOB,
         tags=[TAG, *schedule.tags],
         schedules=[
-            DeploymentScheduleCreate(schedule=CronSchedule(cron=when.cron, timezone=when.timezone), active=True)
+            DeploymentScheduleCreate(schedule=when.kept, active=True)
             for when in schedule.when
-            if isinstance(when, When)
+            if not isinstance(when, str)
         ],
         paused=not schedule.active,
         # One at a time: what comes while it runs is cancelled, which is no failure.

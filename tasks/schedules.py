@@ -5,11 +5,9 @@ What was made by command, in the UI, through the API or from ``prefect.yaml`` is
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -21,14 +19,14 @@ from prefect.exceptions import ObjectNotFound
 from blocks.app import APP_SLUG
 from blocks.ping import PING_SLUG
 from tasks.catch_up import late_runs
-from vault.errors import ConfigError, printable
+from tasks.times import MOST, Counted, time_of
+from tasks.times import When as When
+from vault.errors import ConfigError
 from vault.record import utc
-from vault.retention import zone
 from vault.store import check_name
 
 if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
-    from prefect.server.schemas.schedules import CronSchedule
 
 FLOW = "backup"
 GRACE = timedelta(hours=3)
@@ -40,59 +38,8 @@ _PAGE = 200
 _GRACE_TAG, _MOST_HOURS = "grace-hours:", 366 * 24
 PARAMETERS = ("app", "type", "destinations", "keep", "keep_at", "ping", "encrypt_to", "consistent")
 """The parameters of the flow, in the order in which a person is told them."""
-_MOST = 1000  # times of a schedule that Prefect counts out at once
-_YEARS = timedelta(days=10 * 366)
 _ENOUGH, _FORTNIGHT = 24, timedelta(days=14)  # runs, or time, in which each gap of a schedule shows
-_EXAMPLE = 'An example, at half past two each night: --cron "30 2 * * *" --timezone Europe/Paris'
-
-
-@cache  # Prefect reads a file for every time zone that there is to check one: 18 ms
-def _cron(cron: str, timezone: str) -> CronSchedule:
-    # The server's, for the client's has no times: these are the ones at which the server will run it.
-    from prefect.server.schemas.schedules import CronSchedule
-
-    return CronSchedule(cron=cron, timezone=timezone)
-
-
-@dataclass(frozen=True)
-class When:
-    """A cron expression of five fields, and the IANA time zone in which it counts.
-
-    On the day when clocks go forward, a time that does not exist runs one hour earlier; when they go back, one that
-    occurs twice runs the first time: Prefect's rules, once a day in any case.
-    """
-
-    cron: str
-    timezone: str = "UTC"
-
-    def __post_init__(self) -> None:
-        if len(self.cron.split()) != 5:
-            raise ConfigError(f"{printable(self.cron)[:80]!r} is not a cron expression of five fields", _EXAMPLE)
-        zone(self.timezone)
-        if not self.next(1, datetime.now(UTC)):
-            raise ConfigError(f"the cron expression {printable(self.cron)[:80]!r} never comes true", _EXAMPLE)
-
-    def __str__(self) -> str:
-        return f"{self.cron} {self.timezone}"
-
-    def latest(self, before: datetime) -> datetime | None:
-        """Its latest time before *before*, in its own zone; None where there was none for years."""
-        first, second = self.next(2, before)
-        window = second - first
-        while window < _YEARS:
-            times = [time for time in self.next(_MOST, before - window) if time < before]
-            if times:
-                return times[-1]
-            window *= 2
-        return None
-
-    def next(self, count: int, after: datetime) -> list[datetime]:
-        """The next *count* times after *after*, in its own zone."""
-        try:
-            found = asyncio.run(_cron(self.cron, self.timezone).get_dates(count, after + timedelta(seconds=1)))
-        except ValueError:
-            raise ConfigError(f"{printable(self.cron)[:80]!r} is not a cron expression", _EXAMPLE) from None
-        return [datetime.fromisoformat(time.isoformat()).astimezone(zone(self.timezone)) for time in found]
+_PLENTY = 25_000  # runs: one each minute of a fortnight
 
 
 @dataclass(frozen=True)
@@ -106,7 +53,7 @@ class Schedule:
     """
 
     name: str
-    when: tuple[When | str, ...]
+    when: tuple[When | Counted | str, ...]
     parameters: dict[str, Any] = field(default_factory=dict)
     active: bool = True
     overdue: datetime | None = None
@@ -139,6 +86,10 @@ class Schedule:
         return [] if self.grace_hours is None else [f"{_GRACE_TAG}{self.grace_hours:g}"]
 
     @property
+    def _countable(self) -> list[When | Counted]:
+        return [when for when in self.when if not isinstance(when, str)]
+
+    @property
     def ping(self) -> str | None:
         """The saved ping that hears how it goes."""
         return self.parameters.get("ping")
@@ -149,24 +100,27 @@ class Schedule:
         return [f"{APP_SLUG}/{self.app}", *self.destinations, *([f"{PING_SLUG}/{self.ping}"] if self.ping else [])]
 
     def next(self, count: int, after: datetime) -> list[datetime]:
-        """Its next *count* times after *after*; none while it is paused, fewer where only Prefect can tell."""
-        times = [time for when in self.when if isinstance(when, When) for time in when.next(count, after)]
+        """Its next *count* times after *after*; none while it is paused, fewer where it comes to an end."""
+        times = [time for when in self._countable for time in when.next(count, after)]
         return sorted(times)[:count] if self.active else []
 
     def due(self, before: datetime) -> datetime | None:
         """When a run of it should have begun last, before *before*; None where none should have."""
-        times = [when.latest(before) for when in self.when if isinstance(when, When)] if self.active else []
+        times = [when.latest(before) for when in self._countable] if self.active else []
         latest = max((time for time in times if time is not None), default=None)
         return latest if latest and (self.since is None or latest > self.since) else None
 
     def period(self, now: datetime) -> timedelta | None:
-        """The longest time from one run to the next; None while it is paused, or where only Prefect can tell.
+        """The longest time from one run to the next; None while it is paused, or where it comes to an end.
 
         Looked at are the next two weeks, or the next 24 runs where these take longer.
         """
         times = self.next(2, now)
-        while times and (len(times) < _ENOUGH or times[-1] - times[0] < _FORTNIGHT):
-            times += self.next(_MOST if len(times) > _ENOUGH else _ENOUGH, times[-1])
+        while times and len(times) < _PLENTY and (len(times) < _ENOUGH or times[-1] - times[0] < _FORTNIGHT):
+            more = self.next(MOST if len(times) > _ENOUGH else _ENOUGH, times[-1])
+            if not more:
+                break
+            times += more
         return max((later - earlier for earlier, later in pairwise(times)), default=None)
 
     def as_json(self, now: datetime) -> dict[str, Any]:
@@ -258,15 +212,5 @@ def _is_active(deployment: DeploymentResponse) -> bool:
     return not deployment.paused and any(part.active for part in deployment.schedules)
 
 
-def _when(deployment: DeploymentResponse) -> tuple[When | str, ...]:
-    return tuple(_time(part.schedule) for part in deployment.schedules)
-
-
-def _time(schedule: Any) -> When | str:
-    """What is no cron expression of five fields, such as ``@daily`` or an interval, only Prefect can count out."""
-    if not hasattr(schedule, "cron"):
-        return printable(repr(schedule))
-    try:
-        return When(schedule.cron, schedule.timezone or "UTC")
-    except ConfigError:
-        return printable(f"{schedule.cron} {schedule.timezone or 'UTC'}")
+def _when(deployment: DeploymentResponse) -> tuple[When | Counted | str, ...]:
+    return tuple(time_of(part.schedule) for part in deployment.schedules)

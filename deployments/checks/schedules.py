@@ -40,6 +40,15 @@ def schedules(inventory: Inventory, now: datetime) -> Iterator[Finding]:
             found.append(wrong("schedules", f"schedule {schedule.name}: there is no app {schedule.app}", again))
         for gone in sorted(inventory.lacks(schedule.destinations)):
             found.append(wrong("schedules", f"schedule {schedule.name} names {gone}, which is not saved", again))
+        if schedule.period(now) is None or any(isinstance(when, str) for when in schedule.when):
+            found.append(
+                wrong(
+                    "schedules",
+                    f"schedule {schedule.name} ({'; '.join(map(str, schedule.when))}) comes to an end, or cannot be"
+                    " counted out: nobody is told when it leaves no backup",
+                    "Give it a cron expression, an interval or an RRule without an end, where it was made",
+                )
+            )
         if schedule.overdue:
             found.append(
                 wrong(
