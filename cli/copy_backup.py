@@ -11,7 +11,7 @@ from cli.api import prefect_api
 from cli.output import how_to_restore, progress_line, show_json
 from cli.saved import Flag, Repeated
 from vault.errors import ConfigError, printable
-from vault.store import absolute, is_path
+from vault.store import check_reference
 
 if TYPE_CHECKING:
     from flows.copy_backup import CopyResult
@@ -46,15 +46,15 @@ def copy(
     json
         Print one JSON object.
     """
-    if not re.fullmatch(r"[0-9A-Za-z-]{1,40}", backup):
-        raise ConfigError(f"{printable(backup)[:80]!r} is not the id of a backup", "See `backups list`.")
+    check_reference(backup)
     for key_id in trust or []:
         if not re.fullmatch(r"[0-9a-f]{32}", key_id):
             raise ConfigError(f"{printable(key_id)[:80]!r} is not the id of a signing key", "It has 32 hex digits.")
-    origin, *targets = [absolute(text) if is_path(text) else text for text in (from_, *to)]
     with prefect_api():
+        from blocks.destinations import check_place
         from flows.copy_backup import CopyFailed, copy_backup
 
+        origin, *targets = map(check_place, (from_, *to))
         try:
             with progress_line():
                 result = copy_backup(backup=backup, origin=origin, destinations=targets, trust=trust)

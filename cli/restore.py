@@ -15,8 +15,9 @@ from cli.api import prefect_api, server_known
 from cli.output import note, progress_line, show_json
 from cli.restore_plan import Wanted, destination_of, looked_at
 from vault.errors import ConfigError
-from vault.store import absolute, check_name, is_path, refuse_password, split_named
+from vault.store import absolute, check_name, check_reference, is_path, split_named
 from vault.units import human
+from vault.urls import refuse_password, scheme_of
 
 if TYPE_CHECKING:
     from tasks.restore import RestoreResult
@@ -91,6 +92,9 @@ def restore(
         Print one JSON object.
     """
     check_name(app, "app")
+    check_reference(backup)
+    if source is not None:
+        check_name(source, "source")
     _check(trust or [], jobs)
     targets = _targets(to or [])
     wanted = Wanted(
@@ -126,13 +130,15 @@ def _check(trust: list[str], jobs: int) -> None:
 
 
 def _through_prefect(wanted: Wanted, place: str) -> RestoreResult:
+    from blocks.destinations import check_place
+    from blocks.sources import check_target
     from flows.restore import restore as restore_flow
 
     overwrite, create_roles, jobs, paths, tables = wanted.options
     return restore_flow(
         app=wanted.app,
-        destination=place if not is_path(place) else absolute(place),
-        targets=dict(wanted.targets),
+        destination=check_place(place),
+        targets={name: check_target(target) for name, target in wanted.targets.items()},
         backup=wanted.backup,
         source=wanted.source,
         paths=list(paths) or None,
@@ -140,7 +146,7 @@ def _through_prefect(wanted: Wanted, place: str) -> RestoreResult:
         overwrite=overwrite,
         create_roles=create_roles,
         jobs=jobs,
-        identity_file=wanted.identity,
+        identity_file=str(wanted.identity) if wanted.identity else None,
         trust=list(wanted.trust) or None,
         in_place=wanted.in_place,
         server=wanted.server_ref,
@@ -172,9 +178,8 @@ def _targets(to: list[str]) -> dict[str, str]:
         name, target = split_named(text)
         if name in targets:
             raise ConfigError("two targets are given for the same source", "Name them: --to SOURCE=TARGET.")
-        if re.match(r"[a-z]+://", target):
-            refuse_password(target)
-        elif not target.startswith("docker-volume:"):
+        refuse_password(target)
+        if not scheme_of(target) and not target.startswith("docker-volume:"):
             target = absolute(target) + ("/" if target.endswith("/") else "")
         targets[name] = target
     return targets

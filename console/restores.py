@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from blocks.loading import find, load
 from blocks.named_server import LOCAL, server_named
 from blocks.servers import SERVERS
 from blocks.signing_key import keyring
+from blocks.sources import VOLUME, check_target
 from blocks.sources.base import RestoreOptions
 from console.apps import app_ref
 from console.backups import entry_of
@@ -22,43 +22,21 @@ from console.models.backups import Started
 from console.models.restores import Outlook, RestorePreview, StartRestore
 from console.problems import Problem, not_found
 from console.starting import start
-from tasks.resolve import RestoreRequest, outlook, places_of
+from tasks.resolve import RestoreRequest, chosen_of, outlook, places_of
+from vault.catalog import Catalog
 from vault.errors import BackupError
-from vault.store import refuse_password
-
-_VOLUME = "docker-volume:"
+from vault.record import BackupId
+from vault.urls import scheme_of
 
 
 def preview(id: str, wanted: StartRestore) -> RestorePreview:
     """What such a restore would do, in order. Nothing is changed by looking. See ``start_restore`` for the errors."""
-    entry, look = entry_of(id)
-    place = _place(entry, look, wanted.destination)
-    server = _server(wanted)
-    machine = server_named(server) if server else None
-    targets = _targets(wanted)
-    if _in_place(wanted):
-        app_ref(entry.app)
-    request = RestoreRequest(
-        app=entry.app,
-        backup=entry.id,
-        targets=targets,
-        source=wanted.source,
-        options=RestoreOptions(
-            overwrite=wanted.overwrite,
-            create_roles=wanted.create_roles,
-            paths=tuple(wanted.paths),
-            tables=tuple(wanted.tables),
-        ),
-        identity_file=Path(wanted.identity_file) if wanted.identity_file else None,
-        places=places_of(entry.app, machine) if _in_place(wanted) else {},
-        server=machine,
-        elsewhere=True,
-    )
-    store = load(look.destinations[place], Destination)  # type: ignore[type-abstract]
+    request, place, ref = _request(id, wanted)
+    store = load(ref, Destination)  # type: ignore[type-abstract]
     plan, found = outlook(request, store, keyring().trust)
     return RestorePreview(
-        id=entry.id,
-        app=entry.app,
+        id=request.backup,
+        app=request.app,
         destination=place,
         sources=[
             Outlook(
@@ -78,36 +56,61 @@ def preview(id: str, wanted: StartRestore) -> RestorePreview:
 
 
 def start_restore(id: str, wanted: StartRestore, idempotency_key: str | None = None) -> Started:
-    """A run that restores the backup.
+    """A run that restores the backup, once all that was typed is found to fit its record: parameters are stored.
 
     ``Problem`` 404 where there is no such backup, 409 where nothing of it can be restored, 422 where it is not
     confirmed, or where a target cannot be meant.
     """
-    entry, look = entry_of(id)
-    place = _place(entry, look, wanted.destination)
-    in_place = _in_place(wanted)
-    if in_place:
-        app_ref(entry.app)
-    targets, server = _targets(wanted), _server(wanted)
-    _refuse_unconfirmed(entry.app, wanted, in_place)
+    request, _place, ref = _request(id, wanted)
+    _refuse_unconfirmed(request.app, wanted)
+    store = load(ref, Destination)  # type: ignore[type-abstract]
+    chosen_of(request, Catalog(store, request.app, keyring().trust).read(BackupId.parse(request.backup)))
     parameters: dict[str, Any] = {
-        "app": entry.app,
-        "destination": look.destinations[place],
-        "backup": entry.id,
-        "in_place": in_place,
-        "targets": targets,
+        "app": request.app,
+        "destination": ref,
+        "backup": request.backup,
+        "in_place": _in_place(wanted),
+        "targets": request.targets,
         "source": wanted.source,
         "paths": wanted.paths or None,
         "tables": wanted.tables or None,
         "overwrite": wanted.overwrite,
         "create_roles": wanted.create_roles,
         "identity_file": wanted.identity_file,
-        "server": server,
+        "server": _server(wanted),
     }
     return start("restore", parameters, idempotency_key)
 
 
-def _refuse_unconfirmed(app: str, wanted: StartRestore, in_place: bool) -> None:
+def _request(id: str, wanted: StartRestore) -> tuple[RestoreRequest, str, str]:
+    """What is wanted, the name of the destination that it is read from, and that as Prefect has it."""
+    entry, look = entry_of(id)
+    place = _place(entry, look, wanted.destination)
+    in_place, server = _in_place(wanted), _server(wanted)
+    if in_place:
+        app_ref(entry.app)
+    machine = server_named(server) if server else None
+    request = RestoreRequest(
+        app=entry.app,
+        backup=entry.id,
+        targets=_targets(wanted),
+        source=wanted.source,
+        options=RestoreOptions(
+            overwrite=wanted.overwrite,
+            create_roles=wanted.create_roles,
+            paths=tuple(wanted.paths),
+            tables=tuple(wanted.tables),
+        ),
+        identity_file=Path(wanted.identity_file) if wanted.identity_file else None,
+        places=places_of(entry.app, machine) if in_place else {},
+        server=machine,
+        elsewhere=True,
+    )
+    return request, place, look.destinations[place]
+
+
+def _refuse_unconfirmed(app: str, wanted: StartRestore) -> None:
+    in_place = _in_place(wanted)
     if (in_place or wanted.overwrite) and wanted.confirm != app:
         why = "goes to where the app lives" if in_place else "may replace what its target holds"
         said = f"nothing was restored: this {why}, and it was not confirmed"
@@ -149,19 +152,13 @@ def _targets(wanted: StartRestore) -> dict[str, str]:
 
 def _target(field: str, text: str) -> str:
     try:
-        refuse_password(text)
+        check_target(text)
     except BackupError as error:
         raise _unfit(field, error.message, error.remedy) from None
-    if "\0" in text:
-        raise _unfit(field, "a path has no zero byte in it")
-    if re.match(r"[a-z]+://", text) or text.startswith(_VOLUME):
+    if scheme_of(text) or text.startswith(VOLUME):
         return text
     if not text.startswith("/"):
-        raise _unfit(
-            field,
-            f"the target {text[:200]!r} is neither a whole path, a URL nor {_VOLUME}NAME",
-            "Write it from the root on: /srv/restored",
-        )
+        raise _unfit(field, f"the target {text[:200]!r} is no whole path", "Write it from the root on: /srv/restored")
     return "/" + posixpath.normpath(text).lstrip("/") + ("/" if text.endswith("/") else "")
 
 

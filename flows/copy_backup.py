@@ -10,6 +10,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
+from blocks.destinations import Place
 from flows.report import Landing, best_effort, error_text, showing, told
 from flows.transfer import NoDestinationLeft, carry, error_of, wait_all
 from flows.turns import uploading
@@ -18,8 +19,7 @@ from tasks.run import Origin
 from vault.errors import BackupError
 from vault.log import about
 from vault.milestone import milestone
-
-Reference = Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,40}$", description="The id of a backup, or a part of it.")]
+from vault.record import Reference
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class CopyFailed(BackupError):
 )
 def copy_backup(
     backup: Reference,
-    origin: str,
-    destinations: list[str],
+    origin: Place,
+    destinations: list[Place],
     trust: list[Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]] | None = None,
 ) -> CopyResult:
     """Copy a backup to other destinations.

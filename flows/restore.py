@@ -8,33 +8,41 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from blocks.destinations import destination_from
+from blocks.destinations import Place, destination_from
 from blocks.named_server import SERVER_PATTERN, server_named
 from blocks.signing_key import keyring
+from blocks.sources import Target
 from blocks.sources.base import RestoreOptions
 from flows.report import showing
 from flows.safety import back_up_target
 from tasks.progress import Progress
 from tasks.resolve import RestoreRequest, places_of
 from tasks.restore import TASKS, RestoreResult, restore_backup
-from vault.record import Name
+from vault.record import Name, Reference
 from vault.signing import Trust
+from vault.store import NAME_PATTERN, PATH_PATTERN
+
+Targets = Annotated[
+    dict[str, Target],
+    # Of the names too: pydantic would check them by a schema that lets pass what has another name.
+    Field(json_schema_extra={"propertyNames": {"pattern": f"^$|{NAME_PATTERN}"}}),
+]
 
 
 @flow(name="restore", flow_run_name="restore {app} {backup}", persist_result=False)
 def restore(
     app: Name,
-    destination: str,
-    backup: str = "latest",
+    destination: Place,
+    backup: Reference = "latest",
     in_place: bool = False,
-    targets: dict[str, str] | None = None,
-    source: str | None = None,
+    targets: Targets | None = None,
+    source: Name | None = None,
     paths: list[str] | None = None,
     tables: list[str] | None = None,
     overwrite: bool = False,
     create_roles: bool = False,
     jobs: Annotated[int, Field(ge=1, le=64)] = 2,
-    identity_file: Path | None = None,
+    identity_file: Annotated[str, Field(pattern=PATH_PATTERN)] | None = None,
     trust: list[Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]] | None = None,
     server: Annotated[str, Field(pattern=SERVER_PATTERN)] | None = None,
 ) -> RestoreResult:
@@ -66,7 +74,7 @@ def restore(
         targets=targets or {},
         source=source,
         options=RestoreOptions(overwrite, create_roles, jobs, tuple(paths or ()), tuple(tables or ())),
-        identity_file=identity_file,
+        identity_file=Path(identity_file) if identity_file else None,
         places=places_of(app, machine) if in_place else {},
         server=machine,
     )

@@ -8,7 +8,7 @@ import time
 from prefect import flow
 from prefect.artifacts import TableArtifact
 
-from blocks.destinations import destination_from
+from blocks.destinations import Place, destination_from
 from blocks.destinations.probe import Step, failure, probe
 from blocks.loading import block_name
 from flows.report import best_effort
@@ -19,7 +19,7 @@ KEY = "test-"
 
 
 @flow(name="test-destination", flow_run_name="test {destination}", persist_result=False)
-def check_destination(destination: str) -> None:
+def check_destination(destination: Place) -> None:
     """Test a destination: really write, list, read back, compare and delete a probe.
 
     Args:

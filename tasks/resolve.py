@@ -134,11 +134,23 @@ def _meant(request: RestoreRequest, destination: Destination, trust: Trust) -> P
     if request.identity_file is not None and not request.elsewhere:
         identities(request.identity_file)
     warnings = list(_warnings(request, history, record, now))
+    chosen = chosen_of(request, record)
+    for artifact, target in chosen:
+        _refuse_overlap(target, destination)
+        warnings += _of_other_machine(request, artifact, target)
+    chosen.sort(key=lambda pair: pair[1].category != "database")
+    return Plan(record, tuple(chosen), tuple(warnings), _missing_base(request, [artifact for artifact, _ in chosen]))
+
+
+def chosen_of(request: RestoreRequest, record: BackupRecord) -> list[tuple[Artifact, Source]]:
+    """What of *record* is asked for, and where it would go: judged by what was typed, and nothing there is looked at.
+
+    ``ConfigError`` where a target cannot take its artifact, none is given, or an identity is missing.
+    """
     wanted = [record.artifact(request.source)] if request.source else list(record.artifacts)
     if (request.options.paths or request.options.tables) and len(wanted) > 1:
         names = ", ".join(artifact.source for artifact in wanted)
         raise ConfigError(f"{record.id} has several sources: {names}", "Say of which you want a part: --source NAME.")
-    base = _missing_base(request, wanted)
     chosen = []
     for artifact in wanted:
         if artifact.recipients and request.identity_file is None:
@@ -147,12 +159,9 @@ def _meant(request: RestoreRequest, destination: Destination, trust: Trust) -> P
                 "Add --identity FILE, with the age identity of one of them.",
             )
         target = _target(request, artifact, len(wanted) > 1)
-        _refuse_overlap(target, destination)
         target.check_part(request.options)
         chosen.append((artifact, target))
-        warnings += _of_other_machine(request, artifact, target)
-    chosen.sort(key=lambda pair: pair[1].category != "database")
-    return Plan(record, tuple(chosen), tuple(warnings), base)
+    return chosen
 
 
 def _warnings(request: RestoreRequest, history: History, record: BackupRecord, now: datetime) -> tuple[str, ...]:

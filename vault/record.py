@@ -17,7 +17,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from vault.errors import ConfigError, printable
-from vault.store import NAME_PATTERN, check_key, check_name
+from vault.store import NAME_PATTERN, REFERENCE_PATTERN, check_key, check_name
 
 BackupType = Literal["database", "files", "full"]
 Verification = Literal["server-digest", "read-back"]
@@ -31,6 +31,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 """Texts; a list of them fits too, since that is what JSON has."""
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN, description="The id of a backup, or a part of it.")]
 
 
 _numbers: dict[datetime, int] = {}  # the number of the newest id, by its second: one entry

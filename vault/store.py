@@ -16,8 +16,11 @@ from vault.spool import Segment
 _NAME = "[a-z0-9][a-z0-9-]{0,62}"
 NAME = re.compile(_NAME)
 NAME_PATTERN = f"^{_NAME}$"  # for a field of pydantic
+PATH_PATTERN = r"^[/.~][^\x00]*$"
+PLACE_PATTERN = rf"^(?:[/.~][^\x00]*|(?:[a-z0-9-]+/)?{_NAME})$"  # a path, or what is saved: its name, or slug/name
 KEY = re.compile(_NAME + "/[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _NAMED = re.compile(f"({_NAME})=(.+)", re.DOTALL)
+REFERENCE_PATTERN = "^[0-9A-Za-z-]{1,40}$"
 PARTIAL_SUFFIX = ".partial"
 
 
@@ -29,6 +32,13 @@ def check_name(name: str, what: str) -> str:
         f"{what} {printable(name)[:80]!r} is not a valid name",
         "Use 1 to 63 of a-z, 0-9 and '-', beginning with a letter or a digit.",
     )
+
+
+def check_reference(text: str) -> str:
+    """*text*, when it may be ``latest``, the id of a backup or a part of one; else ``ConfigError``."""
+    if re.fullmatch(REFERENCE_PATTERN, text):
+        return text
+    raise ConfigError(f"{printable(text)[:80]!r} is not the id of a backup", "See `backups list`.")
 
 
 def split_named(text: str) -> tuple[str, str]:
@@ -45,15 +55,6 @@ def is_path(text: str) -> bool:
 def absolute(path: str) -> str:
     """*path* from the root, without ``..`` and with ``~`` as the shell has it."""
     return os.path.abspath(os.path.expanduser(path))
-
-
-def refuse_password(url: str) -> None:
-    """Pass unless *url* holds a password: it would be seen in the process list, and stored as a parameter."""
-    if re.match(r"[a-z]+://[^/@]*:[^/]*@", url) or "password=" in url:
-        raise ConfigError(
-            "a password in a URL can be seen by others on this machine",
-            "Leave it out: put it into ~/.pgpass, or save the source (`backups source add`), which asks for it.",
-        )
 
 
 def is_key(key: str) -> bool:

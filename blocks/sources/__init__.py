@@ -6,8 +6,12 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from blocks.docker.engine import docker_name
+from blocks.sources import mysql, postgres
 from blocks.sources.base import Content, Dump, RestoreOptions, Source
 from blocks.sources.directory import Directory
 from blocks.sources.docker_volume import DockerVolume
@@ -18,6 +22,7 @@ from blocks.sources.redis_file import RedisFile
 from blocks.sources.sqlite import SqliteDatabase
 from vault.errors import ConfigError, printable
 from vault.store import absolute
+from vault.urls import refuse_password, scheme_of
 
 SOURCES: dict[str, type[Source]] = {
     "postgres-database": PostgresDatabase,
@@ -47,10 +52,19 @@ _KINDS_OF_URL = (
     (MySQLDatabase, "MySQL", "mysql://user@host/database"),
 )
 
+_PARAMETER = "|".join(sorted({"ca_file", *mysql.PARAMETERS, *postgres.PARAMETERS}))
+_URL = (
+    r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^:@/?#\s]*@)?(?:\[[0-9A-Za-z:.%]*\]|[^:@/?#\[\]\s]*)(?::[0-9]*)?(?:/[^@?#\s]*)?"
+    rf"(?:\?(?:{_PARAMETER})=[^&@#\s]*(?:&(?:{_PARAMETER})=[^&@#\s]*)*)?"
+)
+TARGET_PATTERN = rf"^(?:(?:sqlite://)?[/.~][^\x00]*|{VOLUME}[A-Za-z0-9][A-Za-z0-9_.-]*|{_URL})$"
+Target = Annotated[str, Field(pattern=TARGET_PATTERN)]
+"""A target as a parameter of a flow: nothing that a password can be in, for Prefect stores and shows it (law 10)."""
+
 
 def source_from(text: str) -> Source:
     """The source that *text* means: ``postgresql://…``, ``redis://…``, ``docker-volume:NAME``, a file or directory."""
-    scheme = _scheme(text)
+    scheme = scheme_of(text)
     if scheme in _DATABASES:
         return _DATABASES[scheme].from_url(text)
     if text.startswith(VOLUME):
@@ -85,7 +99,7 @@ def source_from(text: str) -> Source:
 
 def target_for(kind: str, text: str, below: str | None = None) -> Source:
     """The target that *text* means for an artifact of *kind*; with *below*, the place of that name in *text*."""
-    behind = _DATABASES.get(_scheme(text))
+    behind = _DATABASES.get(scheme_of(text))
     for database, name, form in _KINDS_OF_URL:
         if kind == database.kind:
             if behind is not database or below is not None:
@@ -111,14 +125,29 @@ def target_for(kind: str, text: str, below: str | None = None) -> Source:
     raise ConfigError(f"this version cannot restore a {printable(kind)!r}", "Update prefect-backups.")
 
 
+def check_target(text: str) -> str:
+    """*text*, when it can be a target of some kind: looked at before it becomes a parameter of a run.
+
+    ``ConfigError`` where it cannot, or has a password in it; nothing of one is quoted.
+    """
+    refuse_password(text)
+    scheme = scheme_of(text)
+    if scheme in _DATABASES:
+        _DATABASES[scheme].from_url(text)
+    elif text.startswith(VOLUME):
+        _volume(text)
+    known = scheme in ("", "sqlite", *_DATABASES)
+    if not (known and re.fullmatch(TARGET_PATTERN, text)):
+        raise ConfigError(
+            f"{_shown(text)[:200]} is neither a path, a URL nor {VOLUME}NAME",
+            "Give a whole path such as /srv/restored, postgresql://user@host/database, mysql://user@host/database, or "
+            f"{VOLUME}NAME.",
+        )
+    return text
+
+
 def _volume(text: str) -> DockerVolume:
     return DockerVolume(volume=docker_name(text.removeprefix(VOLUME)))
-
-
-def _scheme(text: str) -> str:
-    """The kind of URL that *text* is; empty where it is none."""
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
-    return match[1].lower() if match else ""
 
 
 def _shown(text: str) -> str:
@@ -156,6 +185,8 @@ __all__ = [
     "RestoreOptions",
     "Source",
     "SqliteDatabase",
+    "Target",
+    "check_target",
     "source_from",
     "target_for",
 ]

@@ -25,7 +25,7 @@ from vault.errors import ConfigError
 SslMode = Literal["disable", "prefer", "require", "verify-full"]
 
 _HOST = re.compile(r"[A-Za-z0-9._:%][A-Za-z0-9._:%-]*|")
-_PARAMETERS = frozenset({"socket", "ssl-mode", "ssl-ca", "container"})
+PARAMETERS = frozenset({"socket", "ssl-mode", "ssl-ca", "container"})
 _SCHEMES = ("mysql", "mariadb")
 
 
@@ -134,7 +134,7 @@ class MySQLDatabase(Source):
         """From ``mysql://user@host:port/database?socket=/file&ssl-mode=require``, without a password."""
         with understood("a database of MySQL or MariaDB", "mysql://user@host:3306/database"):
             elsewhere = "~/.my.cnf or the environment variable MYSQL_PWD"
-            parts, options = split_database(url, _SCHEMES, _PARAMETERS, elsewhere)
+            parts, options = split_database(url, _SCHEMES, PARAMETERS, elsewhere)
             return cls(
                 host=unquote(parts.hostname or "localhost"),
                 port=parts.port or 3306,

@@ -28,7 +28,7 @@ SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-
 
 _HOST = re.compile(r"/[^,]*|[A-Za-z0-9._:%-]*")
 _SCHEMES = ("postgresql", "postgres")
-_PARAMETERS = frozenset({"host", "port", "sslmode", "container"})
+PARAMETERS = frozenset({"host", "port", "sslmode", "container"})
 
 
 def _name(value: str) -> str:
@@ -129,7 +129,7 @@ class PostgresDatabase(Source):
         """From ``postgresql://user@host:port/database?host=/socket&sslmode=require``, without a password."""
         with understood("a PostgreSQL database", "postgresql://user@host:5432/database"):
             elsewhere = "~/.pgpass or the environment variable PGPASSWORD"
-            parts, options = split_database(url, _SCHEMES, _PARAMETERS, elsewhere)
+            parts, options = split_database(url, _SCHEMES, PARAMETERS, elsewhere)
             return cls(
                 server=server or LocalServer(),
                 host=options.get("host", unquote(parts.hostname or "")),

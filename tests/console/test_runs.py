@@ -222,6 +222,37 @@ def test_a_restore_is_confirmed_where_it_replaces_and_refused_where_it_cannot_be
     assert client.post(f"/api/backups/run-{run}/restore", json={"confirm": sample.name}).status_code == 409
 
 
+@pytest.mark.law(10)
+@pytest.mark.fault("O08", "O12")
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("postgresql://u:x/canary-password@localhost/shop", "password"),
+        ("mysql://a@b:canary-password@localhost/shop", "password"),
+        ("MySQL://u:canary-password@localhost/shop", "password"),
+        ("postgresql://localhost/shop?PASSWORD=canary-password", "password"),
+        ("postgresql://localhost/shop?sslmod=canary-password", "parameters that are not known"),
+        ("postgresql://localhost/shop", "cannot take a directory"),
+        ("docker-volume:../x", "not the name of a container or volume"),
+        ("ftp://localhost/shop", "neither a path, a URL nor docker-volume:NAME"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused_before_there_is_a_run_whose_parameters_are_stored(
+    client: TestClient, sample: Sample, registered: None, target: str, said: str
+) -> None:
+    record = commit(sample.destination(), sample.name, keyring().signer, {f"{sample.name}-files": b"x"}, at(1))
+    with get_client(sync_client=True) as prefect:
+        before = len(prefect.read_flow_runs())
+        for doing in ("restore", "restore/preview"):
+            for body in ({"target": target}, {"targets": {f"{sample.name}-files": target}}):
+                refused = client.post(f"/api/backups/{record.id}/{doing}", json=body)
+                assert (refused.status_code, said in refused.json()["detail"]) == (422, True), refused.text
+                assert "canary-password" not in refused.text
+        form = {"where": "elsewhere", "target": target, "confirm": sample.name, "csrf": client.headers[CSRF_HEADER]}
+        assert client.post(f"/backups/{record.id}/restore", data=form).status_code == 422
+        assert len(prefect.read_flow_runs()) == before
+
+
 def test_a_preview_says_what_is_there_and_what_becomes_of_it(client: TestClient, sample: Sample) -> None:
     record = commit(sample.destination(), sample.name, keyring().signer, {f"{sample.name}-files": b"x"}, at(1))
     address = f"/api/backups/{record.id}/restore/preview"
