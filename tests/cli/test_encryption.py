@@ -191,7 +191,6 @@ def test_a_key_that_the_user_keeps_wins_and_a_wrong_one_names_a_block(
         lease()
 
 
-@pytest.mark.fault("C09")
 def test_a_lost_or_open_key_file_is_an_error_that_says_what_to_do_and_changes_nothing(home: Home) -> None:
     key = home.key
     put_key(Fernet.generate_key().decode())
