@@ -22,6 +22,7 @@ from tasks.retain import judge
 from tests.peers.command import Machine
 from vault import known_signers
 from vault.catalog import Catalog
+from vault.plan import Keeper
 from vault.retention import RetentionPolicy
 from vault.signing import Trust
 
@@ -48,7 +49,7 @@ def main() -> None:
             named = time.monotonic()
             history = catalog.history()
             read = time.monotonic()
-            judged = judge(catalog, history, policy, "database", "disk", now=datetime.now(UTC), clock=None)
+            judged = judge(catalog, history, [Keeper(policy)], "database", "disk", now=datetime.now(UTC), clock=None)
             ended = time.monotonic()
             if len(history.records) != options.backups or len(judged.plan.drop) != 10:
                 raise RuntimeError(f"{len(history.records)} records, {len(judged.plan.drop)} to go")

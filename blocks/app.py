@@ -15,7 +15,8 @@ from blocks.hook import HOOK_SLUG, Hook, OnError, Side
 from blocks.loading import block_name, load
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
 from blocks.named_server import SERVER_PATTERN, server_named
-from blocks.sources.base import Source
+from blocks.sources import SOURCES
+from blocks.sources.base import Category, Source
 from blocks.still import Still, found_still
 from vault.codec import Codec
 from vault.errors import ConfigError
@@ -151,6 +152,12 @@ class App(Block):
         """Which of its backups stay; None keeps all."""
         return RetentionPolicy(keep_last=self.keep_last) if self.keep_last else None
 
+    @property
+    def type(self) -> BackupType:
+        """The type of a backup of all that it has, for which only sources of an unknown kind are loaded."""
+        kinds = [SOURCES.get(ref.partition("/")[0]) or load(ref, Source) for ref in self.sources]  # type: ignore[type-abstract]
+        return _type({kind.category for kind in kinds})
+
     def load_hooks(self) -> dict[Side, Hook]:
         """What is run before and after it is read. ``ConfigError`` where a block is missing, or does not fit."""
         hooks: dict[Side, Hook] = {}
@@ -182,7 +189,10 @@ class App(Block):
 
 def type_of(sources: dict[str, Source]) -> BackupType:
     """The type of a backup of all of *sources*."""
-    categories = {source.category for source in sources.values()}
+    return _type({source.category for source in sources.values()})
+
+
+def _type(categories: set[Category]) -> BackupType:
     return "full" if len(categories) > 1 else categories.pop()
 
 

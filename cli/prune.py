@@ -26,6 +26,7 @@ def prune(
     to: Annotated[list[str] | None, Repeated] = None,
     keep: Keep | None = None,
     timezone: str = "UTC",
+    instead_of: Annotated[list[str] | None, Repeated] = None,
     max_deletes: int = 10,
     accept_missing: Annotated[bool, Flag] = False,
     dry_run: Annotated[bool, Flag] = False,
@@ -35,8 +36,8 @@ def prune(
 
     Example: backups prune shop --dry-run
 
-    What stays is what the app's schedules and the app say, or the options here. Nothing is deleted where anything looks
-    odd: it is said what, and what to do about it.
+    What any schedule of the app keeps stays; the options here keep more. Without a schedule and an option, what the app
+    says stays. Nothing is deleted where anything looks odd: it is said what, and what to do about it.
 
     Parameters
     ----------
@@ -48,6 +49,8 @@ def prune(
         Only at this saved destination. Repeatable.
     timezone
         The zone in which days, weeks and months of the options here count, such as Europe/Paris.
+    instead_of
+        A schedule that does not count: the options here take its place. Repeatable.
     max_deletes
         Delete nothing at a destination where more than so many of one type would go.
     accept_missing
@@ -71,6 +74,7 @@ def prune(
                 destinations=destinations_for(to) if to else None,
                 keep=policy,
                 keep_at=policies_at or None,
+                instead_of=instead_of,
                 max_deletes=max_deletes,
                 accept_missing=accept_missing,
                 dry_run=dry_run,

@@ -11,8 +11,9 @@ from console.models.common import Trouble
 from console.models.schedules import PreviewAt, PreviewRow, RetentionPreview
 from tasks.prune import Pruned, Pruning, Saved, prune_at
 from vault.errors import BackupError
+from vault.plan import MAX_DELETES
 from vault.record import BackupId, BackupType, utc
-from vault.retention import MAX_DELETES, RetentionPolicy
+from vault.retention import RetentionPolicy
 
 
 def retention_preview(
@@ -20,18 +21,18 @@ def retention_preview(
     type: BackupType | None = None,
     keep: RetentionPolicy | None = None,
     keep_at: dict[str, RetentionPolicy] | None = None,
+    instead_of: str | None = None,
 ) -> RetentionPreview:
     """Whether each backup of *app* would stay, and why, by destination and type. Nothing is deleted.
 
+    What its schedules keep stays too, but for that of the schedule *instead_of*, whose place the policy takes.
     ``Problem`` 404 where there is no such app; ``ConfigError`` where nothing says what is to stay.
     """
     app_ref(app)
     saved = Saved.read(app)
     places = saved.places(None)
-    policies = saved.policies(keep, keep_at or {}, places)
-    pruning = Pruning(
-        app, places, keyring().trust, type, policies, max_deletes=None, accept_missing=False, dry_run=True
-    )
+    keepers = saved.keepers(keep, keep_at or {}, places, [instead_of] if instead_of else [])
+    pruning = Pruning(app, places, keyring().trust, type, keepers, max_deletes=None, accept_missing=False, dry_run=True)
     with ThreadPoolExecutor(max_workers=8) as pool:
         found = pool.map(lambda name: _judged(pruning, name), places)
     return RetentionPreview(app=app, places=[at for ats in found for at in ats], as_of=utc(datetime.now(UTC)))

@@ -26,7 +26,7 @@ from tasks.commit import commit
 from tasks.dump import dump
 from tasks.policy import as_it_is
 from tasks.preflight import Wanted, preflight
-from tasks.retain import Judged, retain
+from tasks.retain import Judged, others_of, retain
 from tasks.run import Run, Sum, Transfer
 from vault.codec import Codec
 from vault.errors import SpoolError
@@ -166,7 +166,8 @@ def _retain(run: Run) -> None:
     """A retention that refuses or fails is a warning: the backup itself is good."""
     judged: list[Judged] = []
     run.progress.stage("retain")
-    futures = {name: retain.submit(as_it_is(run), name) for name in run.committed}
+    others = others_of(run) if run.committed else None
+    futures = {name: retain.submit(as_it_is(run), name, as_it_is(others)) for name in run.committed}
     wait_all(None, [*futures.values()])
     for name, future in futures.items():
         error = error_of(future)

@@ -18,8 +18,12 @@ from tasks.log import run_log
 from tasks.policy import as_it_is
 from tasks.prune import Pruned, Pruning, Saved, prune_task
 from vault.errors import BackupError
+from vault.plan import MAX_DELETES
 from vault.record import BackupType
-from vault.retention import MAX_DELETES, RetentionPolicy
+from vault.retention import RetentionPolicy
+from vault.store import NAME_PATTERN
+
+ScheduleName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 @dataclass(frozen=True)
@@ -73,26 +77,28 @@ def prune(
     destinations: list[Reference] | None = None,
     keep: RetentionPolicy | None = None,
     keep_at: dict[DestinationName, RetentionPolicy] | None = None,
+    instead_of: list[ScheduleName] | None = None,
     max_deletes: Annotated[int, Field(ge=0)] = MAX_DELETES,
     accept_missing: bool = False,
     dry_run: bool = False,
 ) -> PruneResult:
-    """Delete the backups of an app that newer ones replace, as its schedules would.
+    """Delete the backups of an app that newer ones replace, and that none of its schedules keeps.
 
     Args:
         app: The saved app.
         type: Only database, files or full; empty takes all types.
         destinations: Where, each as block-type-slug/name; empty takes all to which its backups go.
-        keep: Which backups stay; empty: as its schedules and the app say.
+        keep: Which backups stay besides those that its schedules keep; without a schedule, empty: as the app says.
         keep_at: The same for single destinations, by name, where that differs.
+        instead_of: Schedules whose policies do not count: what is given here takes their place.
         max_deletes: Delete nothing where more than so many of one type would go.
         accept_missing: Go on although backups that were there the last time are gone.
         dry_run: Only show what would go.
     """
     saved = Saved.read(app)
     places = saved.places(destinations)
-    policies = saved.policies(keep, keep_at or {}, places)
-    pruning = Pruning(app, places, keyring().trust, type, policies, max_deletes, accept_missing, dry_run)
+    keepers = saved.keepers(keep, keep_at or {}, places, instead_of or [])
+    pruning = Pruning(app, places, keyring().trust, type, keepers, max_deletes, accept_missing, dry_run)
     futures = {name: prune_task.submit(as_it_is(pruning), name) for name in places}
     wait_all(None, [*futures.values()])
     pruned: list[Pruned] = []

@@ -71,6 +71,7 @@ def prepare_run(wanted: Wanted) -> Run:
         run = Run(
             id=backup_id,
             app=app,
+            saved=saved,
             codec=replace(saved.codec, recipients=tuple(wanted.encrypt_to or saved.recipients)),
             sources=sources,
             destinations=doors,

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import get_args
 
 from prefect import task
 
-from blocks.app import APP_SLUG, App, load_destinations, type_of
+from blocks.app import APP_SLUG, App, load_destinations
 from blocks.destinations.base import Destination
-from blocks.loading import block_name, load
+from blocks.loading import load
+from tasks.keepers import Policies, policies_of
 from tasks.policy import STEP
 from tasks.retain import Judged, carry_out, judge, remove_garbage
-from tasks.schedules import Schedule
-from tasks.schedules import found as schedules
 from vault.catalog import Catalog
 from vault.errors import BackupError, ConfigError
+from vault.plan import Keeper
 from vault.record import BackupType
 from vault.retention import RetentionPolicy
 from vault.signing import Trust
 
-Policies = Mapping[tuple[str, BackupType], RetentionPolicy]
-"""By the name of a destination, and type."""
+Keepers = Mapping[tuple[str, BackupType], Sequence[Keeper]]
+"""Whose policies apply, by the name of a destination, and type."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,7 +34,7 @@ class Pruning:
     places: Mapping[str, Destination]
     trust: Trust
     type: BackupType | None
-    policies: Policies
+    keepers: Keepers
     max_deletes: int | None
     accept_missing: bool
     dry_run: bool
@@ -56,57 +56,40 @@ class Saved:
 
     name: str
     app: App
-    schedules: tuple[Schedule, ...]
+    policies: Policies
 
     @classmethod
     def read(cls, name: str) -> Saved:
         """Of the app *name*; ``ConfigError`` where there is none."""
         app = load(f"{APP_SLUG}/{name}", App)
-        return cls(name, app, tuple(schedule for schedule in schedules(late=False) if schedule.app == name))
+        return cls(name, app, policies_of(name, app))
 
     def places(self, destinations: list[str] | None) -> dict[str, Destination]:
         """The destinations that are meant, by name: those given, else all to which it goes."""
-        theirs = [ref for schedule in self.schedules for ref in schedule.destinations]
+        theirs = [ref for schedule in self.policies.schedules for ref in schedule.destinations]
         return load_destinations(destinations or list(dict.fromkeys([*self.app.destinations, *theirs])))
 
-    def policies(
-        self, keep: RetentionPolicy | None, keep_at: Mapping[str, RetentionPolicy], names: Collection[str]
-    ) -> Policies:
-        """The policy of each type at each destination in *names*: what is given, else what schedules and app say.
+    def keepers(
+        self,
+        keep: RetentionPolicy | None,
+        keep_at: Mapping[str, RetentionPolicy],
+        names: Collection[str],
+        instead_of: Collection[str] = (),
+    ) -> Keepers:
+        """Whose policies apply to each type at each destination in *names*: what is given, and each schedule's.
 
-        ``ConfigError`` where two schedules of one type and destination do not agree.
+        Without either, the app's. What is given takes the place of the schedules *instead_of*, which do not count.
+        Where nothing but "all" is said nothing is to be done; ``ConfigError`` where that is so everywhere.
         """
-        given = {name: keep_at.get(name, keep) for name in names}
-        scheduled = self._scheduled(given)
-        found: dict[tuple[str, BackupType], RetentionPolicy] = {}
+        policies, found = self.policies.without(instead_of), dict[tuple[str, BackupType], Sequence[Keeper]]()
         for name in names:
             for kind in get_args(BackupType):
-                policy = given[name] or scheduled.get((name, kind)) or self.app.keep
-                if policy is not None:
-                    found[name, kind] = policy
+                keepers = policies.at(name, kind, keep_at.get(name, keep)) or (Keeper(self.app.keep),)
+                if any(keeper.policy for keeper in keepers):
+                    found[name, kind] = keepers
         if not found:
             nothing = f"nothing says which backups of app {self.name} are to stay"
             raise ConfigError(nothing, "Give --keep-last, or another rule.")
-        return found
-
-    def _scheduled(self, given: Mapping[str, RetentionPolicy | None]) -> Policies:
-        """What the schedules say, but for destinations of which something is *given*."""
-        found: dict[tuple[str, BackupType], RetentionPolicy] = {}
-        said: dict[tuple[str, BackupType], str] = {}
-        whole = type_of(self.app.load_sources(None))
-        for schedule in self.schedules:
-            kind: BackupType = schedule.parameters.get("type") or whole
-            for name in map(block_name, schedule.destinations or self.app.destinations):
-                policy = _policy_of(schedule, name) or self.app.keep
-                place = name, kind
-                if policy is None or given.get(name):
-                    continue
-                if found.setdefault(place, policy) != policy:
-                    raise ConfigError(
-                        f"schedules {said[place]} and {schedule.name} keep different backups of type {kind} at {name}",
-                        "Say what is to stay: --keep-last …; see `backups prune --help`.",
-                    )
-                said[place] = schedule.name
         return found
 
 
@@ -121,14 +104,14 @@ def prune_at(pruning: Pruning, name: str) -> list[Pruned]:
         remove_garbage(store, history, min(now, clock))
     pruned: list[Pruned] = []
     for kind in sorted({record.type for record in history.records}):
-        keep = pruning.policies.get((name, kind))
-        if pruning.type not in (None, kind) or keep is None:
+        keepers = pruning.keepers.get((name, kind))
+        if pruning.type not in (None, kind) or keepers is None:
             continue
         try:
             judged = judge(
                 catalog,
                 history,
-                keep,
+                keepers,
                 kind,
                 name,
                 now=now,
@@ -140,11 +123,6 @@ def prune_at(pruning: Pruning, name: str) -> list[Pruned]:
         except BackupError as error:
             pruned.append(Pruned(name, kind, error=error))
     return pruned
-
-
-def _policy_of(schedule: Schedule, name: str) -> RetentionPolicy | None:
-    said = (schedule.parameters.get("keep_at") or {}).get(name) or schedule.parameters.get("keep")
-    return RetentionPolicy(**said) if said else None
 
 
 @task(name="prune", task_run_name="prune at {name}", **STEP)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -13,6 +13,7 @@ from prefect import task
 from prefect.exceptions import PrefectException
 
 from blocks.destinations.base import Destination
+from tasks.keepers import Policies, policies_of
 from tasks.log import run_log
 from tasks.policy import STEP
 from tasks.run import Run
@@ -20,8 +21,8 @@ from tasks.seen import recall, remember
 from vault.catalog import Catalog, History
 from vault.errors import AccessDenied, KeptByLock, RetentionRefused
 from vault.milestone import milestone
+from vault.plan import MAX_DELETES, Keeper, Plan, make_plan
 from vault.record import BackupId, BackupRecord, BackupType, backup_of
-from vault.retention import MAX_DELETES, Plan, RetentionPolicy
 from vault.sizes import Small, suspiciously_small
 
 ORPHAN_GRACE = timedelta(hours=24)
@@ -62,11 +63,24 @@ class Retained:
     warnings: tuple[str, ...] = ()
 
 
-def apply_retention(run: Run, destination: str) -> Retained:
-    """Delete what the run's policy and newer verified backups let go, and old garbage.
+def others_of(run: Run) -> Policies | RetentionRefused | None:
+    """What the schedules of the run's app keep, asked for once for all destinations, or why that is not known.
 
-    Raises ``RetentionRefused`` before anything is deleted when anything looks odd. Without a policy only what is
-    suspicious about the new backup is said.
+    None where the run has no policy itself, so that it deletes nothing.
+    """
+    if run.saved is None or (run.keep is None and not run.keep_at):
+        return None
+    try:
+        return policies_of(run.app, run.saved)
+    except RetentionRefused as error:
+        return error
+
+
+def apply_retention(run: Run, destination: str, others: Policies | RetentionRefused | None) -> Retained:
+    """Delete what newer verified backups replace and no policy keeps, neither the run's nor *others*; and old garbage.
+
+    Raises ``RetentionRefused`` before anything is deleted when anything looks odd. Without a policy of the run's own
+    only what is suspicious about the new backup is said.
     """
     now = datetime.now(UTC)
     store, own = run.destinations[destination], run.committed[destination]
@@ -74,18 +88,21 @@ def apply_retention(run: Run, destination: str) -> Retained:
     history = catalog.history()
     remove_garbage(store, history, min(now, own.clock))
     keep = run.keep_at.get(destination, run.keep)
-    if keep is None:
+    if keep is None or others is None:
         return Retained(warnings=tuple(map(str, _small(history, run.id.type))))
     if run.id not in {record.backup_id for record in history.records}:
         raise RetentionRefused(f"{destination} does not list the backup that was committed just now")
-    judged = judge(catalog, history, keep, run.id.type, destination, now=now, clock=own.clock)
+    if isinstance(others, RetentionRefused):
+        raise others
+    keepers = others.at(destination, run.id.type, keep)
+    judged = judge(catalog, history, keepers, run.id.type, destination, now=now, clock=own.clock)
     return Retained(carry_out(catalog, judged))
 
 
 def judge(
     catalog: Catalog,
     history: History,
-    keep: RetentionPolicy,
+    keepers: Sequence[Keeper],
     backup_type: BackupType,
     destination: str,
     *,
@@ -94,15 +111,16 @@ def judge(
     max_deletes: int | None = MAX_DELETES,
     accept_missing: bool = False,
 ) -> Judged:
-    """What *keep* says of the backups of that type in *history*. Raises ``RetentionRefused`` when anything looks odd.
+    """What *keepers* say of the backups of that type in *history*. Raises ``RetentionRefused`` when anything looks odd.
 
-    *clock* and *max_deletes* as in ``RetentionPolicy.plan``; with *accept_missing* what was there the last time does
-    not count.
+    *clock* as in ``make_plan``. *max_deletes* bounds one run; None shows the plan without the bound, for a dry run.
+    With *accept_missing* what was there the last time does not count.
     """
     records = {record.backup_id: record for record in history.records if record.type == backup_type}
     _refuse_untrusted(history)
     _refuse_small(history, backup_type)
-    plan = keep.plan(
+    plan = make_plan(
+        keepers,
         [*records],
         now,
         damaged=[damaged.key for damaged in history.damaged],
@@ -110,8 +128,9 @@ def judge(
         sources={found: _set_of(tuple([a.source for a in record.artifacts])) for found, record in records.items()},
         seen=() if accept_missing else _seen(catalog, backup_type, destination),
         destination_clock=clock,
-        max_deletes=max_deletes,
     )
+    if max_deletes is not None:
+        plan.refuse_more_than(max_deletes)
     return Judged(destination, backup_type, plan, records)
 
 
@@ -196,6 +215,6 @@ def _remember(catalog: Catalog, judged: Judged, left: set[BackupId]) -> None:
 
 
 @task(name="retain", task_run_name="retain at {destination}", **STEP)
-def retain(run: Run, destination: str) -> Retained:
+def retain(run: Run, destination: str, others: Policies | RetentionRefused | None) -> Retained:
     """See ``apply_retention``."""
-    return apply_retention(run, destination)
+    return apply_retention(run, destination, others)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import BoundedSemaphore, Event
 
+from blocks.app import App
 from blocks.destinations.base import Destination, Upload
 from blocks.hook import Hook, Side
 from blocks.signing_key import Keyring
@@ -53,6 +54,8 @@ class Run:
     workspace: Workspace
     turn: Turn
     progress: Progress
+    saved: App | None = None
+    """The app as it is saved; None for what is backed up without one, and then no policy holds."""
     keep: RetentionPolicy | None = None
     """Which backups of this app and type stay; None keeps all."""
     keep_at: dict[str, RetentionPolicy] = field(default_factory=dict)

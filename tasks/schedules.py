@@ -143,10 +143,13 @@ def found(late: bool = True) -> list[Schedule]:
     """Every schedule, by name; without *late*, whether one is overdue is not asked."""
     with get_client(sync_client=True) as client:
         deployments: list[DeploymentResponse] = []
-        while page := client.read_deployments(
-            flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])), limit=_PAGE, offset=len(deployments)
-        ):
+        page_is_full = True
+        while page_is_full:
+            page = client.read_deployments(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])), limit=_PAGE, offset=len(deployments)
+            )
             deployments += page
+            page_is_full = len(page) == _PAGE
         kept = _schedules(client, [one for one in deployments if one.schedules], late)
     return sorted(kept, key=lambda schedule: schedule.name)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from vault.errors import ConfigError, DestinationError, IntegrityError, WrongKey, printable
+from vault.plan import MAX_SKEW
 from vault.record import BackupId, BackupRecord, backup_of
-from vault.retention import MAX_SKEW
 from vault.store import StoredObject
 
 

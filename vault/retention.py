@@ -1,18 +1,16 @@
-"""Which backups to keep: a pure plan, with a reason for every backup, or a refusal.
+"""A policy: rules that say which backups of one app and type stay at a destination; ``vault.plan`` makes a plan of it.
 
-A plan is made for one app, one type and one destination. Each rule looks at the whole history by itself,
-and a backup stays when any rule keeps it, so that adding a rule never drops more. The calendar rules keep the
-*newest* backup of a period (as restic and borg do): once the period is over no later backup can displace it,
-so what was kept stays kept until its whole period leaves the window. Periods without a backup do not count,
-so failures never use up the window.
+Each rule looks at the whole history by itself, and a backup stays when any rule keeps it, so that adding a rule never
+drops more. The calendar rules keep the *newest* backup of a period (as restic and borg do): once the period is over no
+later backup can displace it, so what was kept stays kept until its whole period leaves the window. Periods without a
+backup do not count, so failures never use up the window.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -26,11 +24,9 @@ from pydantic import (
     model_validator,
 )
 
-from vault.errors import ConfigError, RetentionRefused, printable
+from vault.errors import ConfigError, printable
 from vault.record import BackupId
 
-MAX_DELETES = 10
-MAX_SKEW = timedelta(minutes=5)
 _CENTURY = timedelta(days=36525)
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
@@ -48,19 +44,6 @@ def _duration(value: object) -> object:
 
 Count = Annotated[int, Field(ge=0)]
 Within = Annotated[timedelta, BeforeValidator(_duration), Field(strict=False, ge=timedelta(0))]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to do with each backup: *keep* (newest first) says why; *drop* is in order of deletion."""
-
-    keep: dict[BackupId, tuple[str, ...]]
-    drop: tuple[BackupId, ...]
-
-    def reason(self, backup_id: BackupId) -> str:
-        """Why *backup_id* stays or goes, for a table."""
-        reasons = self.keep.get(backup_id)
-        return ", ".join(reasons) if reasons else "no rule keeps it, newer backups replace it"
 
 
 class RetentionPolicy(BaseModel):
@@ -110,62 +93,9 @@ class RetentionPolicy(BaseModel):
         """How it is written in a schedule's parameters: without what it does not say."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
-    def plan(
-        self,
-        history: Iterable[BackupId],
-        now: datetime,
-        *,
-        damaged: Collection[str],
-        pinned: Collection[BackupId] = (),
-        sources: Mapping[BackupId, frozenset[str]] | None = None,
-        seen: Collection[BackupId] = (),
-        destination_clock: datetime | None = None,
-        max_deletes: int | None = MAX_DELETES,
-    ) -> Plan:
-        """Judge *history*: the ids of all valid records of one app and one type at one destination.
-
-        *damaged* are the keys there that could not be believed: one is enough to refuse. *sources* are what each
-        backup holds: one that no newer kept one replaces whole stays. *seen* are those that were left there the last
-        time: one that this policy keeps, and that is not listed any more, is enough to refuse. *destination_clock*
-        is what the destination wrote as the time of the record committed just now. *max_deletes* bounds one
-        run, so that a wrong policy or faked newer records cost little: a person who has read the plan may
-        pass more; None shows the plan without the bound, for a dry run. Raises ``RetentionRefused``.
-        """
-        found = dict.fromkeys(history)  # not a set: a listing comes in order, and what is in order is sorted at once
-        _refuse_odd(found, now, damaged, destination_clock)
-        self._refuse_shrunk(found, seen)
-        newest_first = sorted(found, key=BackupId.order, reverse=True)
-        reasons = self._reasons(newest_first, frozenset(pinned))
-        if sources is not None:
-            _keep_last_of_each_source(reasons, [sources[backup_id] for backup_id in newest_first])
-        judged = [*zip(newest_first, reasons, strict=True)]
-        keep = {backup_id: tuple(why) for backup_id, why in judged if why}
-        drop = tuple(backup_id for backup_id, why in reversed(judged) if not why)
-        if max_deletes is not None and len(drop) > max_deletes:
-            raise RetentionRefused(
-                f"the policy would delete {len(drop)} backups at once, more than {max_deletes}",
-                "Look at what it would delete: backups prune APP --dry-run"
-                f"\nIf that is right: backups prune APP --max-deletes {len(drop)}",
-            )
-        return Plan(keep, drop)
-
-    def _refuse_shrunk(self, found: Collection[BackupId], seen: Collection[BackupId]) -> None:
-        gone = frozenset(seen).difference(found)
-        if not gone:
-            return
-        all_of_them = sorted([*found, *gone], key=BackupId.order, reverse=True)
-        kept = zip(all_of_them, self._reasons(all_of_them, frozenset()), strict=True)
-        missed = sorted(backup_id for backup_id, why in kept if why and backup_id in gone)
-        if missed:
-            raise RetentionRefused(
-                f"{len(missed)} backups that were there the last time, and that the policy keeps, are not listed any"
-                f" more: {', '.join(map(str, missed[:3]))}",
-                "Find out why. If somebody removed them on purpose: backups prune APP --accept-missing",
-            )
-
-    def _reasons(self, newest_first: list[BackupId], pinned: frozenset[BackupId]) -> list[list[str]]:
-        """Why each of them stays, in their order; empty where nothing keeps it."""
-        reasons: list[list[str]] = [["pinned"] if backup_id in pinned else [] for backup_id in newest_first]
+    def reasons(self, newest_first: list[BackupId]) -> list[list[str]]:
+        """Why each of *newest_first* (the newest first) stays, in their order; empty where no rule keeps it."""
+        reasons: list[list[str]] = [[] for _ in newest_first]
         for position, why in enumerate(reasons[: self.min_keep], 1):
             why.append(f"floor {position} of {self.min_keep}")
         for position, why in enumerate(reasons[: self.keep_last], 1):
@@ -174,7 +104,7 @@ class RetentionPolicy(BaseModel):
         for backup_id, why in zip(newest_first, reasons, strict=True) if self.keep_within else ():
             if backup_id.created_at < newest_first[0].created_at - self.keep_within:
                 break
-            why.append(f"within {_spell(self.keep_within)}")
+            why.append(f"within {spell(self.keep_within)}")
         for name, count, period, spelled in self._calendar():
             for position, day in _newest_of_each(count, period, newest_first, zone(self.timezone)):
                 reasons[position].append(f"{name} {spelled(day)}")
@@ -209,46 +139,6 @@ def _newest_of_each(
             yield position, day
 
 
-def _keep_last_of_each_source(reasons: list[list[str]], sources: list[frozenset[str]]) -> None:
-    """What no newer one that stays holds whole stays too; both newest first."""
-    newer: set[frozenset[str]] = set()
-    for why, own in zip(reasons, sources, strict=True):
-        if not why and not any(own <= other for other in newer):
-            why.append("no newer one has all of its sources")
-        if why:
-            newer.add(own)
-
-
-def _refuse_odd(
-    found: Collection[BackupId],
-    now: datetime,
-    damaged: Collection[str],
-    destination_clock: datetime | None,
-) -> None:
-    for time in (now, destination_clock or now, *(backup_id.created_at for backup_id in found)):
-        if time.tzinfo is None or time.year < 1970:
-            raise RetentionRefused(f"nothing is deleted: {time} has no time zone, or cannot be")
-    if damaged:
-        named = ", ".join(printable(key)[:120] for key in sorted(damaged)[:3])
-        raise RetentionRefused(
-            f"nothing is deleted while records there cannot be believed ({len(damaged)}): {named}",
-            "See `backups list`; repair or remove them by hand, then retention goes on.",
-        )
-    if len({backup_id.type for backup_id in found}) > 1:
-        raise RetentionRefused("backups of several types were given for one plan")
-    newest = max(found, key=BackupId.order, default=None)
-    if newest is not None and newest.created_at > now:
-        raise RetentionRefused(
-            f"backup {newest} is from the future: here it is {now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
-            "Check this machine's clock. If that backup was made with a wrong clock, remove it by hand.",
-        )
-    if destination_clock is not None and abs(destination_clock - now) > MAX_SKEW:
-        raise RetentionRefused(
-            f"the clocks here and at the destination differ by {_spell(abs(destination_clock - now))}",
-            "Set this machine's clock (NTP), then retention goes on.",
-        )
-
-
 def zone(name: str) -> ZoneInfo:
     """The IANA time zone *name*, or ``ConfigError``."""
     try:
@@ -259,5 +149,6 @@ def zone(name: str) -> ZoneInfo:
         ) from error
 
 
-def _spell(time: timedelta) -> str:
+def spell(time: timedelta) -> str:
+    """For a person: without what is nought."""
     return str(time).removesuffix(", 0:00:00")

@@ -82,11 +82,12 @@ class NextRuns(BaseModel):
 
 
 class AskPreview(Given):
-    """A policy that is not saved; with neither *keep* nor *keep_at*, what the app and its schedules say."""
+    """A policy that is not saved. What the app's schedules keep stays too; without either, what the app says."""
 
     type: BackupType | None = Field(default=None, description="Only backups of this type; else of each.")
     keep: Keep | None = None
     keep_at: dict[Name, Keep] | None = None
+    instead_of: Name | None = Field(default=None, description="The schedule whose policy this one shall replace.")
 
 
 class PreviewRow(BaseModel):

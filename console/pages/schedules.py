@@ -103,12 +103,14 @@ def edit(request: Request, name: str, form: Posted, _who: Admin) -> Response:
 @router.post("/schedules/retention")
 def retention_page(request: Request, form: Posted, _who: Operator) -> Response:
     """The form again, with what would stay today; nothing is saved."""
-    app, preview, status = form.text("app"), None, 200
+    app, name, one, preview, status = form.text("app"), form.maybe("schedule"), None, None, 200
     try:
-        preview = retention.retention_preview(app, form.maybe("type"), policy(form))  # type: ignore[arg-type]
+        one = schedules.get_schedule(name) if name else None
+        preview = retention.retention_preview(app, form.maybe("type"), policy(form), instead_of=name)  # type: ignore[arg-type]
     except MISTAKES as error:
         form, status = form.failed(error), 422
-    return page(request, _FORM, status=status, form=form, **{**_about(form, app), "preview": preview, "trying": True})
+    about = {**_about(form, app, one), "preview": preview, "trying": True}
+    return page(request, _FORM, status=status, form=form, **about)
 
 
 @router.post("/schedules/{name}/pause")

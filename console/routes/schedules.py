@@ -79,9 +79,10 @@ def next_runs(cron: str, _who: Reader, timezone: str = "UTC") -> NextRuns:
 def retention_preview(app: str, given: AskPreview, _who: Operator) -> RetentionPreview:
     """With this policy today these would stay: a reason for each backup at each destination. Nothing is deleted.
 
+    What the app's schedules keep stays too, and is named; but for the schedule `instead_of`.
     It looks at every destination of the app, so it takes `operate`.
     """
-    return retention.retention_preview(app, given.type, given.keep, given.keep_at)
+    return retention.retention_preview(app, given.type, given.keep, given.keep_at, given.instead_of)
 
 
 def _tagged(found: Schedule, response: Response) -> Schedule:

@@ -10,7 +10,7 @@ from blocks.loading import block_name
 from blocks.sources import Source
 from deployments.checks.apps import Inventory
 from deployments.checks.finding import Check, Finding, ok, wrong
-from vault.retention import MAX_SKEW
+from vault.plan import MAX_SKEW
 
 
 def doors(inventory: Inventory) -> dict[str, Check]:

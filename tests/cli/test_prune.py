@@ -61,9 +61,8 @@ def test_prune_says_what_would_go_and_why_and_then_has_it_go(command: Command, i
     assert listed(command, "pr-disk") == ids[1:]
 
 
-def test_what_stays_is_what_the_schedules_say_and_two_that_do_not_agree_are_named(
-    command: Command, ids: list[str]
-) -> None:
+@pytest.mark.law(4)
+def test_what_any_schedule_keeps_stays_and_it_is_named(command: Command, ids: list[str]) -> None:
     assert "are to stay" in command("prune", "pr-shop", code=2).err
     one = ("schedule", "add", "pr-shop", *NIGHTLY, "--keep-last", "2", "--keep-at", "pr-other:last=3")
     command(*one, "--name", "pr-one")
@@ -73,9 +72,13 @@ def test_what_stays_is_what_the_schedules_say_and_two_that_do_not_agree_are_name
     done = command("prune", "pr-shop", "--json").json
     assert {place["destination"]: len(place["deleted"]) for place in done["places"]} == {"pr-disk": 2, "pr-other": 1}
     command("schedule", "add", "pr-shop", *NIGHTLY, "--keep-last", "1", "--to", "pr-disk", "--name", "pr-two")
-    said = command("prune", "pr-shop", code=2).err
-    assert "pr-one and pr-two keep different backups of type files at pr-disk" in said
-    assert listed(command, "pr-disk") == ids[2:]
+    shown = command("prune", "pr-shop", "--keep-last", "1").out.splitlines()
+    here = [" ".join(line.split()[4:]) for line in shown if line.startswith("pr-disk")]
+    assert here[1] == "stays last 2 of 2 (schedule pr-one)"
+    assert listed(command, "pr-disk") == ids[2:], "and what is asked for besides takes nothing from it"
+    assert "the app has no schedule pr-three" in command("prune", "pr-shop", "--instead-of", "pr-three", code=2).err
+    command("prune", "pr-shop", "--keep-last", "1", "--instead-of", "pr-one")
+    assert listed(command, "pr-disk") == ids[3:]
 
 
 def test_more_than_ten_at_once_are_refused_until_they_are_allowed(command: Command, ids: list[str]) -> None:

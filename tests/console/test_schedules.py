@@ -145,6 +145,22 @@ def test_words_say_what_cron_does(cron: str, said: str) -> None:
     assert words(cron) == said
 
 
+def test_a_preview_keeps_what_any_schedule_keeps_but_for_the_one_that_is_being_changed(
+    client: TestClient, add: Add, sample: Sample
+) -> None:
+    made = [str(backup(sample.name, type="files").id) for _ in range(2)]
+    name = add(type="files", keep={"keep_last": 2}).json()["name"]
+    api, asked = f"/api/apps/{sample.name}/retention-preview", {"keep": {"keep_last": 1}}
+    [at] = client.post(api, json=asked).json()["places"]
+    assert [row["why"] for row in at["backups"]] == [
+        f"floor 1 of 1, last 1 of 1, last 1 of 2 (schedule {name})",
+        f"last 2 of 2 (schedule {name})",
+    ]
+    [at] = client.post(api, json={**asked, "instead_of": name}).json()["places"]
+    assert [(row["id"], row["stays"]) for row in at["backups"]] == [(made[1], True), (made[0], False)]
+    assert client.post(api, json={**asked, "instead_of": "no-such"}).status_code == 422
+
+
 def test_a_policy_shows_what_would_stay_and_deletes_nothing(client: TestClient, sample: Sample) -> None:
     made = [str(backup(sample.name, type="files").id) for _ in range(2)]
     api = f"/api/apps/{sample.name}/retention-preview"

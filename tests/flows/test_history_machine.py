@@ -36,6 +36,7 @@ from tests.flows.committed import commit
 from vault import marks
 from vault.catalog import Catalog, History
 from vault.errors import BadRecord, DestinationError, RetentionRefused, WrongKey
+from vault.plan import Keeper
 from vault.record import BackupId
 from vault.retention import RetentionPolicy
 from vault.signing import Signer, Trust
@@ -253,7 +254,7 @@ class Months(RuleBasedStateMachine):
 
     def _judged(self, place: Place, policy: RetentionPolicy, most: int | None) -> Judged:
         history = place.catalog.history()
-        return judge(place.catalog, history, policy, "files", "x", now=self.now, clock=None, max_deletes=most)
+        return judge(place.catalog, history, [Keeper(policy)], "files", "x", now=self.now, clock=None, max_deletes=most)
 
     def _retain(self, place: Place, policy: RetentionPolicy | None, most: int | None = 10) -> None:
         if policy is None:

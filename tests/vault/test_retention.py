@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vault.errors import ConfigError, RetentionRefused
+from vault.plan import Keeper, Plan, make_plan
 from vault.record import BackupId
-from vault.retention import Plan, RetentionPolicy
+from vault.retention import RetentionPolicy
 
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Pacific/Apia", "Australia/Lord_Howe"]
@@ -24,7 +25,7 @@ def nightly(count: int, last: datetime = NOW) -> list[BackupId]:
 
 
 def plan(policy: RetentionPolicy, ids: list[BackupId], now: datetime = NOW, **more) -> Plan:
-    return policy.plan(ids, now, **{"damaged": (), "max_deletes": None, **more})
+    return make_plan([Keeper(policy)], ids, now, **{"damaged": (), **more})
 
 
 ids = st.builds(
@@ -251,10 +252,12 @@ def test_types_are_never_counted_together():
 
 @pytest.mark.fault("Z11")
 def test_more_deletions_than_allowed_are_refused_unless_allowed():
-    assert len(KEEP_ONE.plan(nightly(11), NOW, damaged=()).drop) == 10
+    plan(KEEP_ONE, nightly(11)).refuse_more_than(10)
+    too_many = plan(KEEP_ONE, nightly(12))
     with pytest.raises(RetentionRefused, match="11 backups at once"):
-        KEEP_ONE.plan(nightly(12), NOW, damaged=())
-    assert len(KEEP_ONE.plan(nightly(12), NOW, damaged=(), max_deletes=11).drop) == 11
+        too_many.refuse_more_than(10)
+    too_many.refuse_more_than(11)
+    too_many.refuse_more_than(10, apart_from=too_many.drop[:1])
 
 
 # --- policies ---
