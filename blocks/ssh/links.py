@@ -30,6 +30,8 @@ class Link:
     sessions: int = 0
     room: int = SESSIONS
     """How many sessions it takes at most, as far as is known."""
+    closing: threading.Timer | None = None
+    """What closes it when it is not used until then."""
 
     @property
     def alive(self) -> bool:
@@ -85,6 +87,8 @@ class Links:
                 for link in self._open:
                     if link.alive and link.sessions < link.room:
                         link.sessions += 1
+                        if link.closing is not None:
+                            link.closing.cancel()
                         return link
             with logged_in(self.login) as (transport, wire):
                 link = Link(transport, wire, sessions=1)
@@ -97,14 +101,14 @@ class Links:
             link.sessions -= 1
             if link.sessions:
                 return
-        waiting = threading.Timer(UNUSED, self._close_unused, (link,))
-        waiting.daemon = True
-        waiting.start()
+            link.closing = threading.Timer(UNUSED, self._close_unused, (link,))
+            link.closing.daemon = True
+            link.closing.start()
 
     def _close_unused(self, link: Link) -> None:
         with self._lock:
-            if link.sessions:
-                return
+            if link.sessions or link.closing is not threading.current_thread():
+                return  # it has been used since
             if link in self._open:
                 self._open.remove(link)
         link.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import os
 import resource
+import secrets
 import signal
 import stat
 import subprocess
@@ -340,8 +341,7 @@ def test_what_start_up_files_print_is_no_part_of_a_dump(host: Sshd, compress_at:
 @pytest.mark.parametrize("victim", ["zstd", "cat"])
 def test_with_compression_on_the_way_either_side_that_is_killed_fails_the_dump(host: Sshd, victim: str) -> None:
     server = over(host, compress_at="source")
-    word = f"/dev/urandom{FOREVER}"
-    Path(word).unlink(missing_ok=True)
+    word = f"/dev/urandom-{secrets.token_hex(8)}"
     os.symlink("/dev/urandom", word)
     try:
         with pytest.raises(SourceUnavailable, match="SIGKILL"), server.stream(Command(("cat", word))) as tool:
@@ -406,6 +406,26 @@ def test_a_connection_is_closed_when_nobody_has_used_it_for_a_while(
         until(lambda: not links_to(server.login)._open)
         server.run(Command(("true",)))
         assert line.connections == 2
+
+
+def test_a_while_begins_anew_with_each_use(host: Sshd) -> None:
+    before = set(threading.enumerate())
+    with proxy(host.port) as line:
+        server = over(host, port=line.port)
+        for _ in range(5):
+            server.run(Command(("true",)))
+        (link,) = links_to(server.login)._open
+        until(
+            lambda: (
+                {one for one in threading.enumerate() if isinstance(one, threading.Timer)} - before == {link.closing}
+            )
+        )
+        assert link.closing is not None
+        link.closing.cancel()
+        late = threading.Timer(0, links_to(server.login)._close_unused, (link,))  # one from an earlier use
+        late.start()
+        late.join()
+        assert link.alive
 
 
 def test_a_connection_that_has_died_unused_is_replaced(far: SshServer, line: Proxy) -> None:
