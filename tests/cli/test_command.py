@@ -18,7 +18,7 @@ import pytest
 
 import cli
 from tests.cli.conftest import Command
-from tests.peers.command import Machine
+from tests.peers.command import TIMEOUT, Machine
 from tests.peers.prefect_server import prefect_server
 from tests.peers.prefect_worker import until
 
@@ -292,7 +292,7 @@ def test_up_serves_the_ui_and_a_worker_and_ctrl_c_ends_all_of_it(data: Path, tmp
                 env=machine.environment(**state["environment"]),
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=TIMEOUT,
             )
             assert prefect.returncode == 0, prefect.stdout + prefect.stderr
             assert len(machine.json("list", "up", "--from", disk)) == 2
@@ -301,6 +301,6 @@ def test_up_serves_the_ui_and_a_worker_and_ctrl_c_ends_all_of_it(data: Path, tmp
             assert history(machine.home / "prefect/prefect.db") == [new], "Prefect forgets what is older than 90 days"
         finally:
             up.send_signal(signal.SIGINT)
-            up.wait(timeout=60)
+            up.wait(timeout=300)
     assert up.returncode == 0
     assert not (machine.home / "prefect/backups/up.json").exists()

@@ -290,5 +290,5 @@ def test_servers_that_start_at_once_for_the_first_time_agree_on_one_key(
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    keys = {process.communicate(timeout=60)[0].strip() for process in starting}
+    keys = {process.communicate(timeout=300)[0].strip() for process in starting}
     assert keys == {(tmp_path / "backups/encryption.key").read_text().strip()}

@@ -246,7 +246,7 @@ def answered(machine: Machine, answer: bytes) -> tuple[int, str]:
                 said += data
         except OSError:  # how a terminal ends whose other side is gone
             pass
-        code = process.wait(timeout=60)
+        code = process.wait(timeout=300)
     os.close(ours)
     return code, said.decode()
 

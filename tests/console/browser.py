@@ -39,7 +39,7 @@ ARGUMENTS = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-PATIENCE = 60_000.0  # milliseconds; the machine may be busy
+PATIENCE = 300_000.0  # milliseconds; the machine may be busy
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
@@ -111,7 +111,9 @@ def console(machine: Machine, factory: str = "console.api:create") -> Iterator[s
 @contextmanager
 def chromium(playwright: Playwright) -> Iterator[Browser]:
     """Headless, with a user data directory of its own, that asks nobody for anything."""
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS), headless=True)
+    browser = playwright.chromium.launch(
+        executable_path=CHROMIUM, args=list(ARGUMENTS), headless=True, timeout=PATIENCE
+    )
     try:
         yield browser
     finally:

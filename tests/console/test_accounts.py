@@ -74,5 +74,5 @@ def test_of_changes_at_the_same_time_in_several_processes_none_is_lost(nobody: N
     environment = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
     names = [[f"t{child}-{number}" for number in range(4)] for child in range(3)]
     children = [subprocess.Popen([sys.executable, "-c", _ADD, *each], env=environment) for each in names]
-    assert [child.wait(timeout=120) for child in children] == [0, 0, 0]
+    assert [child.wait(timeout=300) for child in children] == [0, 0, 0]
     assert set(accounts.read()[1].tokens) == {name for each in names for name in each}

@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from blocks import console_accounts as kept
+from blocks.loading import missing
 from console.api import create
 from console.exchange import LARGEST_BODY
 from console.gate import CSRF_HEADER
@@ -55,6 +56,18 @@ def accounts(prefect_api: object) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
+def without_accounts(prefect_api: object) -> Iterator[None]:
+    """Those of other tests of this module are not there meanwhile, in whichever order they run."""
+    there = not missing(f"{kept.ACCOUNTS_SLUG}/{kept.DOCUMENT}")
+    before = kept.ConsoleAccounts.load(kept.DOCUMENT) if there else None
+    if before is not None:
+        kept.ConsoleAccounts.delete(kept.DOCUMENT)
+    yield
+    if before is not None:
+        before.save(kept.DOCUMENT)
+
+
+@pytest.fixture
 def door(accounts: dict[str, str]) -> Iterator[Door]:
     app = create()
     with TestClient(app, base_url=ADDRESS, raise_server_exceptions=False) as client:
@@ -65,7 +78,9 @@ def door(accounts: dict[str, str]) -> Iterator[Door]:
         yield made
 
 
-def test_without_an_account_everything_is_open_to_this_machine_and_says_so(client: TestClient) -> None:
+def test_without_an_account_everything_is_open_to_this_machine_and_says_so(
+    without_accounts: None, client: TestClient
+) -> None:
     answer = client.get("/api/apps")
     assert (answer.status_code, answer.headers["x-backups-warning"][:12]) == (200, "Login is off")
     assert client.get("/api/session").json()["via"] == "nobody"

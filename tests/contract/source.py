@@ -257,7 +257,7 @@ def wait_until_gone(pid: int) -> None:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    ended, _, _ = select.select([handle], [], [], 60)
+    ended, _, _ = select.select([handle], [], [], 300)
     os.close(handle)
     assert ended
 

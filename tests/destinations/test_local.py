@@ -393,7 +393,7 @@ def test_a_killed_upload_leaves_only_what_clean_takes_and_resume_continues(
 @pytest.mark.fault("F04")
 def test_descriptors_are_not_leaked(destination: LocalDestination) -> None:
     put(destination, KEY, b"x")
-    before = len(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))
     for _ in range(20):
         destination.upload(OTHER).abort()
         put(destination, KEY, b"x")
@@ -402,7 +402,7 @@ def test_descriptors_are_not_leaked(destination: LocalDestination) -> None:
         destination.stat(KEY)
         with pytest.raises(NotFound):
             get(destination, "shop/missing")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.fault("F04")

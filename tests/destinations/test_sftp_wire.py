@@ -11,6 +11,7 @@ import pytest
 
 from blocks.destinations.sftp import SftpDestination
 from blocks.destinations.sftp_client import WINDOW
+from blocks.destinations.sftp_connection import Connection
 from cli.api import free_port
 from tests.contract.destination import KEY, cut, digest, get, keys, put
 from tests.destinations.test_sftp import at, lies_in, on
@@ -36,11 +37,9 @@ def destination(sshd: SshServer, wire: Proxy, tmp_path: Path) -> SftpDestination
     return prepared
 
 
-def impatient(destination: SftpDestination) -> SftpDestination:
-    """The same place, by somebody who waits for a second only."""
-    return SftpDestination.model_validate(
-        {**destination.model_dump(), "idle_timeout": _PATIENCE, "connect_timeout": _PATIENCE}
-    )
+def lose_patience(connection: Connection) -> None:
+    """Wait for a second only, from now on: to log in may have taken longer, on a busy machine."""
+    connection.sftp._patience = _PATIENCE
 
 
 # -- no connection
@@ -67,8 +66,9 @@ def test_a_server_that_does_not_greet_in_time_is_tried_again(
         wire.wire.silent = True
     else:
         wire.wire.drip_down = 0
+    hasty = SftpDestination.model_validate({**destination.model_dump(), "connect_timeout": _PATIENCE})
     with pytest.raises(DestinationUnavailable, match="no whole answer within 1 s"):
-        impatient(destination).list("")
+        hasty.list("")
 
 
 @pytest.mark.fault("T01")
@@ -231,19 +231,20 @@ def test_a_peer_that_drips_is_given_up_and_tried_again(
     destination: SftpDestination, wire: Proxy, use: Callable[[SftpDestination], object], direction: str
 ) -> None:
     put(destination, KEY, os.urandom(MIB))
-    hasty = impatient(destination)
-    hasty.connect_timeout = 60
-    hasty.list("")  # connected
+    with destination._connected() as connection:
+        lose_patience(connection)
     wire.wire.drip_up, wire.wire.drip_down = (0, None) if direction == "up" else (None, 0)
     with pytest.raises(DestinationUnavailable, match="no whole answer within 1 s"):
-        use(hasty)
+        use(destination)
 
 
 @pytest.mark.fault("T20")
 def test_a_peer_that_stops_in_the_middle_of_an_upload_is_given_up(destination: SftpDestination, wire: Proxy) -> None:
     """It takes some bytes, and then no more: what we send fills every buffer on the way."""
-    upload = impatient(destination).upload(KEY)
+    upload = destination.upload(KEY)
     upload.append(Segment.of(b"x" * MIB))
+    assert upload._connection is not None
+    lose_patience(upload._connection)
     wire.wire.drip_up = 2 * MIB
     with pytest.raises(DestinationUnavailable, match="no whole answer within 1 s"):
         upload.append(Segment.of(bytes(64 * MIB), 1, MIB))
@@ -254,8 +255,9 @@ def test_a_reader_who_takes_long_is_no_slow_peer(destination: SftpDestination, w
     """A restore may read slowly: between two reads nobody waits for the server."""
     data = os.urandom(12 * MIB)
     put(destination, KEY, data)
-    hasty = impatient(destination)
-    with hasty.open(KEY) as stream:
+    with destination._connected() as connection:
+        lose_patience(connection)
+    with destination.open(KEY) as stream:
         found = stream.read(MIB)
         wire.ended(2 * _PATIENCE)
         found += stream.read()

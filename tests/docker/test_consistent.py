@@ -277,7 +277,7 @@ def test_they_come_back_when_the_worker_dies_or_is_told_to_end(
         assert docker.state(WEB)["Status"] == "exited"
         run.send_signal(number)
         run.send_signal(signal.SIGCONT)
-        run.wait(timeout=60)
+        run.wait(timeout=300)
         wait_for_guards()
         descendants_gone(run.pid)
         assert docker.state(WEB)["Status"] == "running"

@@ -70,7 +70,7 @@ def wait_for_guards() -> None:
             handle = os.pidfd_open(pid)
         except ProcessLookupError:
             continue
-        ended, _, _ = select.select([handle], [], [], 60)
+        ended, _, _ = select.select([handle], [], [], 300)
         os.close(handle)
         assert ended
 
@@ -196,8 +196,13 @@ def test_a_shell_that_is_cut_off_has_them_back_and_that_is_an_error(app: DockerE
 
 
 def kill_guard() -> None:
+    """Each with what it has started: that is a guard by its command line too, until it executes a tool."""
+    groups = set()
     for pid in guards():
-        os.killpg(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended
+            groups.add(os.getpgid(pid))
+    for group in groups:
+        os.killpg(group, signal.SIGKILL)
 
 
 def test_a_guard_that_is_killed_is_noticed_and_they_are_back(app: DockerEngine) -> None:

@@ -183,7 +183,7 @@ def test_several_spools_together_stay_below_the_limit_and_each_gets_on(
             if f"-{name}." in self._key and segment.index == 0:
                 wait_until_full(spools[f"{sample.name}-{name}.1"])
                 together.wait(BOUND)
-        most[0] = max(most[0], sum(spool.bytes_on_disk for spool in spools.values()))
+        most[0] = max(most[0], sum(spool.bytes_on_disk for spool in tuple(spools.values())))
         append(self, segment)
 
     monkeypatch.setattr(Spool, "__init__", begun)
@@ -191,7 +191,7 @@ def test_several_spools_together_stay_below_the_limit_and_each_gets_on(
     backup(app=sample.name, type="files")
     monkeypatch.undo()
     assert {spool.limit for spool in spools.values()} == {limit // 3}
-    assert sum(spool.peak for spool in spools.values()) <= limit
+    assert sum(spool.peak for spool in tuple(spools.values())) <= limit
     assert 2 * limit // 3 <= most[0] <= limit
     assert len(sample.history().records) == 1
 

@@ -161,7 +161,7 @@ def test_postgresql_and_redis_are_killed_while_backups_run_and_nothing_is_lost(s
     site.kill_state()
     until(lambda: not answers(site.machine))  # the servers have noticed
     (site.place / "hold").unlink()
-    until(lambda: any((site.place / "disk").glob("*/*.json")), _MINUTES)  # a backup is committed meanwhile
+    until(lambda: any((site.place / "disk").glob("*/*.json")))  # a backup is committed meanwhile
     site.start_state()
     ends = {app: end_of(site, run) for app, run in runs.items()}
 

@@ -145,8 +145,8 @@ class DockerEngine:
         """Remove all containers and volumes."""
         while containers := self("ps", "--all", "--quiet").split():
             self("rm", "--force", "--volumes", *containers, ok=False)  # one that removes itself cannot be removed
-        if volumes := self.volumes():
-            self("volume", "rm", *volumes)
+        while volumes := self.volumes():
+            self("volume", "rm", *volumes, ok=False)  # one of a container that has just gone may still be in use
 
 
 def _add(tar: tarfile.TarFile, member: str, source: Path | str | bytes | None) -> None:
@@ -233,11 +233,11 @@ def _end(engine: DockerEngine) -> None:
         engine.clear()
     kept = _processes_of(engine.place)
     engine.process.send_signal(signal.SIGTERM)
-    engine.process.wait(timeout=60)
+    engine.process.wait(timeout=300)
     for handle, pid in kept:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        select.select([handle], [], [], 60)
+        select.select([handle], [], [], 300)
         os.close(handle)
     for mount in re.findall(
         rf"^\S+ ({re.escape(str(engine.place))}\S*)", Path("/proc/mounts").read_text(), re.MULTILINE

@@ -107,13 +107,14 @@ def running_mariadb(*settings: str, port: int = 0, within: Sequence[str] = ()) -
 
     *within*: what stands before its command, so that it runs in another network.
     """
-    binary, port = find_binary(), port or free_port()
+    binary = find_binary()
     place = Path(tempfile.mkdtemp(prefix="backups-test-mariadb-", dir="/tmp"))
     user = owner_of(place)
     if user is not None:
         place.chmod(0o755)  # so that other users reach the socket
     try:
         _install(place, user)
+        port = port or free_port()  # not before: somebody else could have taken it meanwhile
         with open(place / "log", "wb") as log:
             every = (*_SMALL, *settings, f"port={port}", "bind-address=127.0.0.1", f"socket={place / 'socket'}")
             argv = [
@@ -136,7 +137,7 @@ def running_mariadb(*settings: str, port: int = 0, within: Sequence[str] = ()) -
             yield server
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
+            process.wait(timeout=300)
     finally:
         shutil.rmtree(place)
 

@@ -112,11 +112,12 @@ def running_server(
 
     *binaries*: those of another version. *within*: what stands before its command, so that it runs in another network.
     """
-    bin_dir, port = binaries or find_binaries(), port or free_port()
+    bin_dir = binaries or find_binaries()
     place = Path(tempfile.mkdtemp(prefix="backups-test-postgres-", dir="/tmp"))
     user = owner_of(place)
     try:
         _init_cluster(bin_dir, place, user)
+        port = port or free_port()  # not before: somebody else could have taken it meanwhile
         process = _start(bin_dir, place, user, port, settings, within)
         host = str(place) if within else "127.0.0.1"
         try:
@@ -125,7 +126,7 @@ def running_server(
             yield server
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=60)
+            process.wait(timeout=300)
     finally:
         shutil.rmtree(place)
 

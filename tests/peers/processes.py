@@ -24,7 +24,7 @@ def descendants_of(pid: int) -> list[int]:
     return found
 
 
-def descendants_gone(pid: int, seconds: float = 60.0) -> None:
+def descendants_gone(pid: int, seconds: float = 300.0) -> None:
     """Wait until each tool that *pid* started has ended; fail when one lives on."""
     for child in descendants_of(pid):
         try:

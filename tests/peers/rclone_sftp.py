@@ -62,7 +62,7 @@ def running_rclone_sftp() -> Iterator[SftpOfRclone]:
             yield SftpOfRclone(port, place / "root" / "data", " ".join(public.split()[:2]))
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            process.wait(timeout=300)
 
 
 def _port(said: IO[bytes]) -> int:

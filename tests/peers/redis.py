@@ -99,6 +99,6 @@ def running_redis(*options: str, password: str = "", dump: Path | None = None) -
             yield server
         finally:
             process.kill()
-            process.wait(timeout=60)
+            process.wait(timeout=300)
     finally:
         shutil.rmtree(place)

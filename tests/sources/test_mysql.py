@@ -235,10 +235,10 @@ def test_a_killed_dump_may_be_tried_again(shop: MySQLDatabase, tools: Path) -> N
 
 @pytest.mark.fault("S09")
 def test_a_dump_that_hangs_is_stopped_with_all_it_started(shop: MySQLDatabase, tools: Path, tmp_path: Path) -> None:
-    fake(tools, f"echo x; sleep 1000 & echo $! > {tmp_path}/pid; wait")
+    fake(tools, f"sleep 1000 & echo $! > {tmp_path}/pid; echo x; wait")
     before = children()
-    with pytest.raises(SourceUnavailable, match="no sign of life for 1 seconds"):
-        dump_with(shop, tools, idle_timeout=1)
+    with pytest.raises(SourceUnavailable, match="no sign of life for 2 seconds"):
+        dump_with(shop, tools, idle_timeout=2)
     assert children() == before
     wait_until_gone(int((tmp_path / "pid").read_text()))
 

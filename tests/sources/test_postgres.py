@@ -339,10 +339,10 @@ def test_a_killed_dump_may_be_tried_again(shop: PostgresDatabase, tools: Path) -
 
 @pytest.mark.fault("S09")
 def test_a_dump_that_hangs_is_stopped_with_all_it_started(shop: PostgresDatabase, tools: Path, tmp_path: Path) -> None:
-    fake(tools, f"echo PGDMP; sleep 1000 & echo $! > {tmp_path}/pid; wait")
+    fake(tools, f"sleep 1000 & echo $! > {tmp_path}/pid; echo PGDMP; wait")
     before = children()
-    with pytest.raises(SourceUnavailable, match="no sign of life for 1 seconds"):
-        dump_with(shop, tools, idle_timeout=1)
+    with pytest.raises(SourceUnavailable, match="no sign of life for 2 seconds"):
+        dump_with(shop, tools, idle_timeout=2)
     assert children() == before
     wait_until_gone(int((tmp_path / "pid").read_text()))
 
@@ -395,7 +395,7 @@ def test_a_table_that_is_locked_for_long_may_be_tried_again(
         migration.stdin.write(b"BEGIN; LOCK TABLE orders; SELECT 'locked';\n")
         assert migration.stdout.readline() == b"locked\n"
         with pytest.raises(SourceUnavailable, match="no sign of life"):
-            dump_with(shop, postgres_server.bin, idle_timeout=1)
+            dump_with(shop, postgres_server.bin, idle_timeout=2)
         migration.stdin.close()
 
 

@@ -329,11 +329,11 @@ def test_a_killed_tool_may_be_tried_again(filled: RedisServer, tools: Callable[.
 def test_a_dump_that_hangs_is_stopped_with_all_it_started(
     filled: RedisServer, tools: Callable[[str], None], tmp_path: Path
 ) -> None:
-    tools(RDB + f"echo REDIS; sleep 1000 & echo $! > {tmp_path}/pid; wait")
+    tools(RDB + f"sleep 1000 & echo $! > {tmp_path}/pid; echo REDIS; wait")
     before = children()
     with (
-        pytest.raises(SourceUnavailable, match="redis-cli showed no sign of life for 1 seconds"),
-        door(filled, idle_timeout=1).dump() as dump,
+        pytest.raises(SourceUnavailable, match="redis-cli showed no sign of life for 2 seconds"),
+        door(filled, idle_timeout=2).dump() as dump,
     ):
         drain(dump.stream)
     assert children() == before

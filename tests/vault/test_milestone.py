@@ -14,14 +14,17 @@ _PAST_IT = """
 import os, threading
 from vault.milestone import milestone
 
+ready = threading.Event()
+
 def work():
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    ready.wait()
     milestone("here")
     os.write(1, b"past it")
 
 thread = threading.Thread(target=work)
-os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # of this thread: it runs when no other wants to
 thread.start()
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # of this thread: it runs when no other wants to
+ready.set()
 thread.join()
 """
 

@@ -247,13 +247,13 @@ def test_a_reader_that_comes_after_a_segment_was_removed_is_refused(tmp_path):
 
 @pytest.mark.fault("D18")
 def test_a_reader_that_stalls_is_dropped_and_the_others_get_everything(tmp_path, pool):
-    spool = make(tmp_path, limit=20, stall_timeout=0.2)
+    spool = make(tmp_path, limit=20, stall_timeout=1)
     stalled, well = spool.reader("b2"), spool.reader("local")
     result = pool.submit(collect, well)
     next_segment = iter(stalled)
     write_all(spool, [b"x" * 95])
     assert result.result(PATIENCE) == b"x" * 95
-    with pytest.raises(SpoolError, match=r"b2 held the dump back for 0\.2 s and was dropped") as caught:
+    with pytest.raises(SpoolError, match=r"b2 held the dump back for 1 s and was dropped") as caught:
         list(next_segment)
     assert not isinstance(caught.value, Transient)
     assert spool.bytes_on_disk == 0
@@ -285,7 +285,7 @@ def test_each_segment_that_is_freed_grants_the_readers_their_time_again(tmp_path
 
 
 def test_a_reader_that_was_dropped_may_still_say_done(tmp_path, pool):
-    spool = make(tmp_path, limit=20, stall_timeout=0.2)
+    spool = make(tmp_path, limit=20, stall_timeout=1)
     stalled, well = spool.reader("b2"), spool.reader("local")
     result = pool.submit(collect, well)
     spool.write(b"x" * 10)
@@ -299,7 +299,7 @@ def test_a_reader_that_was_dropped_may_still_say_done(tmp_path, pool):
 
 
 def test_the_dump_ends_when_no_destination_is_left_though_the_checksum_follows(tmp_path, pool):
-    spool = make(tmp_path, limit=20, stall_timeout=0.2)
+    spool = make(tmp_path, limit=20, stall_timeout=1)
     spool.reader("b2")
     checksum = pool.submit(collect, spool.reader("checksum", essential=False))
     with pytest.raises(SpoolError, match="no destination is left"):
@@ -520,8 +520,8 @@ def test_a_limit_below_two_segments_is_refused(tmp_path, limit, segment_size):
 
 
 def test_no_thread_is_left_behind(tmp_path):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     spool = make(tmp_path)
     write_all(spool, [b"x" * 15])
     spool.destroy()
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
