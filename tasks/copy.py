@@ -16,6 +16,7 @@ from prefect import task
 from blocks.destinations import Destination, destination_from
 from blocks.loading import block_name
 from blocks.signing_key import keyring
+from tasks.doors import look_at_each
 from tasks.limits import limits
 from tasks.log import run_log
 from tasks.policy import ONCE, STEP
@@ -84,11 +85,7 @@ def prepare(backup: str, origin: str, targets: list[str], trusted: list[str]) ->
         run = Run(record.backup_id, record.app, Codec(), {}, own, keys, workspace, turn, progress, limits=limits())
         progress.expect(record.size)
         copy = Copy(run, record, source, doors)
-        for name in doors:
-            try:
-                _check_target(copy, name)
-            except BackupError as error:
-                run.fail(name, error)
+        look_at_each(run, lambda name: _check_target(copy, name), whole=False)
         undo.pop_all()
     return copy
 

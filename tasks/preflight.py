@@ -15,13 +15,14 @@ from blocks.destinations.base import Destination
 from blocks.loading import load
 from blocks.signing_key import keyring
 from blocks.sources.base import Source
+from tasks.doors import look_at_each
 from tasks.hook import remarks_on_killed_runs
 from tasks.limits import limits
 from tasks.policy import STEP
 from tasks.progress import Progress
 from tasks.run import Run
 from vault.catalog import Catalog
-from vault.errors import BackupError, ConfigError, NoSpace, Transient
+from vault.errors import ConfigError, NoSpace, Transient
 from vault.milestone import milestone
 from vault.orphans import sweep_orphans
 from vault.record import BackupId, BackupRecord, BackupType
@@ -87,8 +88,7 @@ def prepare_run(wanted: Wanted) -> Run:
             remarks=remarks_on_killed_runs(app),
             producer=_producer(tools),
         )
-        for name, destination in doors.items():
-            _check_destination(run, name, destination)
+        look_at_each(run, lambda name: _check_destination(run, doors[name]), whole=True)
         if not run.live:
             raise _nothing_left(run)
         undo.pop_all()
@@ -104,16 +104,12 @@ def _known(keep_at: dict[str, RetentionPolicy], doors: dict[str, Destination]) -
     return keep_at
 
 
-def _check_destination(run: Run, name: str, destination: Destination) -> None:
-    """A destination that fails here is out; the run goes on with the others and ends as a partial failure."""
-    try:
-        destination.check()
-        last = Catalog(destination, run.app, run.keyring.trust).newest(run.id.type, datetime.now(UTC)).record
-        _refuse_too_small(destination, last)
-        if last is not None:
-            run.progress.expect(sum(artifact.plain_size for artifact in last.artifacts))
-    except BackupError as error:
-        run.fail(name, error)
+def _check_destination(run: Run, destination: Destination) -> None:
+    destination.check()
+    last = Catalog(destination, run.app, run.keyring.trust).newest(run.id.type, datetime.now(UTC)).record
+    _refuse_too_small(destination, last)
+    if last is not None:
+        run.progress.expect(sum(artifact.plain_size for artifact in last.artifacts))
 
 
 def _nothing_left(run: Run) -> BaseException:
