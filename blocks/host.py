@@ -6,7 +6,9 @@ host are not ours to open; they are ``PurePath`` or ``str``.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import replace
@@ -114,8 +116,15 @@ class Host(ABC):
         """*command* at the priority of this place."""
         return replace(command, priority="low") if self.is_low else command
 
-    def turn(self) -> AbstractContextManager[None]:
-        """The right to run one dump on it: where a limit is set, one waits for it. Here, none is."""
+    @property
+    def limit(self) -> str:
+        """The name of Prefect's global concurrency limit for dumps on it; empty where there is none, as here."""
+        return ""
+
+    def turn(
+        self, waiting: Callable[[], None] = lambda: None, pause: Callable[[float], object] = time.sleep
+    ) -> AbstractContextManager[None]:
+        """The right to run one dump on it, for which one waits where it has a limit: see ``blocks.turns.turn``."""
         return nullcontext()
 
 

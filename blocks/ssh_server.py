@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import PurePath
 from typing import ClassVar, Literal
@@ -34,7 +35,7 @@ from blocks.ssh.login import Login, read_host_key
 from blocks.ssh.shell import Compressor, command_line
 from blocks.ssh.tool import WINDOW, RemoteTool, new_mark
 from blocks.ssh.travel import choose, expanded
-from blocks.turns import drop_limit, set_limit, turn
+from blocks.turns import Pause, drop_limit, set_limit, turn
 from vault.errors import BackupError, IncompleteDump, SourceError, SourceUnavailable, SpoolError, printable
 from vault.process import Command, Completed, living
 from vault.store import NAME_PATTERN
@@ -168,9 +169,11 @@ class SshServer(Block, WithPriority):
         """The name of Prefect's global concurrency limit for dumps on it; empty while it is not saved."""
         return f"backups-server-{self._block_document_name}" if self._block_document_name else ""
 
-    def turn(self) -> AbstractContextManager[None]:
+    def turn(
+        self, waiting: Callable[[], None] = lambda: None, pause: Pause = time.sleep
+    ) -> AbstractContextManager[None]:
         """See ``Host.turn``: one of those that Prefect gives, where it has a limit."""
-        return turn([self.limit])
+        return turn([self.limit], waiting, pause)
 
     def set_limit(self) -> None:
         """Have Prefect let ``max_runs`` dumps run on it at once."""

@@ -1,13 +1,15 @@
 """Turns: how many runs may do the same thing at once, as global concurrency limits of Prefect's.
 
 A turn has a lease: where its holder is killed, it is free again when that ends. Prefect is asked as long as it answers:
-a run whose API is gone goes on, with or without its turn.
+a run whose API is gone goes on, with or without its turn. Whoever waits for several turns holds none of them meanwhile,
+so that no two can wait for each other.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 
 from httpx import HTTPError, HTTPStatusError
@@ -19,41 +21,128 @@ from prefect.exceptions import ObjectNotFound
 LEASE = 120.0
 """Seconds after which the turn of a holder that was killed is free again; Prefect looks for those every 15 s."""
 
+Pause = Callable[[float], object]
+"""Waits for so many seconds; raises where there is nothing to wait for any more."""
+
 _LOCKED = 423
+_SOON = 2.0  # seconds, where Prefect does not say when to ask again
 _log = logging.getLogger("prefect.backups")
 
 
-@contextmanager
-def turn(limits: Collection[str], waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold one turn of each of *limits*, all of them or none; *waiting* is called when others have them now.
+class Taken(Exception):
+    """Others have the turns now; *again*: after how many seconds to ask again."""
 
-    A limit that does not exist limits nothing.
-    """
-    names = sorted(name for name in limits if name)
-    held = _taken(names, waiting) if names else ExitStack()
-    try:
-        yield
-    finally:
+    def __init__(self, again: float) -> None:
+        super().__init__(f"taken; to be asked for again in {again:g} s")
+        self.again = again
+
+
+class Turn(ExitStack):
+    """A turn that one has. Giving it back never fails: where Prefect cannot be told, its lease ends."""
+
+    def close(self) -> None:
+        """Give it back. Idempotent."""
         try:
-            held.close()
+            super().close()
         except HTTPError as error:
             _log.warning("Prefect could not be told that a turn has ended (%s): it is free in %g s", error, LEASE)
 
 
-def _taken(names: list[str], waiting: Callable[[], None]) -> ExitStack:
-    held = ExitStack()
-    try:
+@contextmanager
+def turn(
+    limits: Collection[str], waiting: Callable[[], None] = lambda: None, pause: Pause = time.sleep
+) -> Iterator[None]:
+    """Hold one turn of each of *limits*, all of them or none; *waiting* is called when others have them now.
+
+    A limit that does not exist limits nothing.
+    """
+    with turns_in_time(dict.fromkeys(limits, 0.0), waiting, pause):
+        yield
+
+
+@contextmanager
+def turns_in_time(
+    limits: Mapping[str, float],
+    waiting: Callable[[], None] = lambda: None,
+    pause: Pause = time.sleep,
+    more: bool = False,
+) -> Iterator[frozenset[str]]:
+    """Hold one turn of each of *limits* but of those, given, that others kept for too long: so many seconds, 0: never.
+
+    None is given up before there is something to go on without it: another turn, or whatever *more* stands for.
+    """
+    wanted, began, said = sorted(name for name in limits if name), time.monotonic(), False
+    given_up: frozenset[str] = frozenset()
+    while True:
         try:
-            held.enter_context(concurrency(names, max_retries=0, lease_duration=LEASE))
-        except ConcurrencySlotAcquisitionError as error:
-            cause = error.__cause__
-            if not (isinstance(cause, HTTPStatusError) and cause.response.status_code == _LOCKED):
-                raise
+            held = take(wanted)
+            break
+        except Taken as taken:
+            again = taken.again
+        if not said:
             waiting()
-            held.enter_context(concurrency(names, lease_duration=LEASE))
+            said = True
+        passed = time.monotonic() - began
+        late = {name for name in wanted if 0 < limits[name] <= passed}
+        if late:
+            held, free = _free_ones(wanted)
+            if free or more:
+                given_up |= late - free
+                wanted = [name for name in wanted if name in free or name not in late]
+            if set(wanted) == free:
+                break
+            held.close()
+        pause(min([again, *(limits[name] - passed for name in wanted if limits[name] > passed)]))
+    try:
+        yield given_up
+    finally:
+        held.close()
+
+
+def each_turn(limits: Collection[str], waiting: Callable[[], None]) -> dict[str, Turn]:
+    """One turn of each of *limits*, all of them or none, each of which can be given back alone."""
+    said = False
+    while True:
+        held: dict[str, Turn] = {}
+        try:
+            for name in sorted(limits):
+                held[name] = take([name])
+            return held
+        except BaseException as error:
+            for one in held.values():
+                one.close()
+            if not isinstance(error, Taken):
+                raise
+            again = error.again
+        if not said:
+            waiting()
+            said = True
+        time.sleep(again)
+
+
+def take(names: Collection[str]) -> Turn:
+    """One turn of each of *names* at once, now; ``Taken`` where others have one of them."""
+    held = Turn()
+    if not names:
+        return held
+    try:
+        held.enter_context(concurrency([*names], max_retries=0, lease_duration=LEASE))
     except ConcurrencySlotAcquisitionError as error:
-        _log.warning("Prefect could not be asked for a turn (%s): going on without one", error.__cause__ or error)
+        cause = error.__cause__
+        if isinstance(cause, HTTPStatusError) and cause.response.status_code == _LOCKED:
+            raise Taken(float(cause.response.headers.get("Retry-After", _SOON))) from None
+        _log.warning("Prefect could not be asked for a turn (%s): going on without one", cause or error)
     return held
+
+
+def _free_ones(names: Collection[str]) -> tuple[Turn, frozenset[str]]:
+    """A turn of each of *names* that has one now, and which these are."""
+    held, free = Turn(), set()
+    for name in names:
+        with suppress(Taken):
+            held.push(take([name]))
+            free.add(name)
+    return held, frozenset(free)
 
 
 def set_limit(limit: str, turns: int) -> None:

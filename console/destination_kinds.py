@@ -16,7 +16,7 @@ _UNSENT = {"marker", "client_id", "client_secret", "refresh_token"}
 _FIXED = {"bucket", "prefix", "folder_id", "shared_drive"}
 """Another one of these is another place. A root may move: its marker file says whether it is the same."""
 _ADVANCED = {
-    *("max_runs", "bandwidth", "connect_timeout", "idle_timeout", "agent"),
+    *("max_runs", "max_wait", "bandwidth", "connect_timeout", "idle_timeout", "agent"),
     *("provider", "region", "parallel_parts", "object_lock_days", "ca_file", "scope"),
 }
 _MULTILINE = {"private_key", "service_account_key"}

@@ -17,7 +17,7 @@ from flows.report import BackupFailed, BackupResult, announce, best_effort, erro
 from flows.retention_table import show_retention
 from flows.tell import tell_held, tell_success
 from flows.transfer import Carried, NoDestinationLeft, error_of, wait_all
-from flows.turns import uploading
+from flows.turns import reading, uploading
 from flows.window import Window
 from tasks.again import again_soon
 from tasks.catch_up import catch_up
@@ -88,8 +88,8 @@ def _back_up(wanted: Wanted) -> BackupResult:
     run = preflight(wanted)
     window = Window(run)
     try:
-        with uploading(run) as waited, showing(run.progress):
-            if waited:
+        with uploading(run) as late, reading(run) as later, showing(run.progress):
+            if late or later:
                 run.begin_now()
             also(id=str(run.id))
             announce(run)

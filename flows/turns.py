@@ -1,13 +1,15 @@
-"""A run takes its turn at the destinations that let only so many upload at once."""
+"""A run takes its turns: at destinations that let only so many upload at once, and at the servers of its sources."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
-from blocks.turns import turn
+from blocks.turns import turns_in_time
 from tasks.log import run_log
 from tasks.run import Run
+from vault.errors import DestinationUnavailable
 from vault.milestone import milestone
 
 
@@ -15,17 +17,49 @@ from vault.milestone import milestone
 def uploading(run: Run) -> Iterator[bool]:
     """The right to upload to all destinations of *run*, before anything is read; whether it had to be waited for.
 
-    It is one for the whole run: whoever waits holds nothing up, neither a dump nor a container that is stopped.
+    It is one for the whole run: whoever waits holds nothing up, neither a dump nor a container that is stopped. A
+    destination that is busy for longer than it may be is out of the run, which goes on with the others.
     """
     limits = {name: place.limit for name, place in run.live.items() if place.limit}
-    waited = False
+    patience = {place.limit: place.max_wait for place in run.live.values() if place.limit}
+    began, waiting = datetime.now(UTC), _Waiting(run, [*limits])
+    with turns_in_time(patience, waiting, more=len(limits) < len(run.live)) as busy:
+        for name, limit in limits.items():
+            if limit in busy:
+                place = run.destinations[name]
+                run.fail(name, _busy(place.location, place.max_runs, began))
+        yield waiting.happened
 
-    def waiting() -> None:
-        nonlocal waited
-        waited = True
-        run.progress.stage(f"waiting for its turn at {', '.join(limits)}")
-        run_log().info("waiting for its turn at %s: as many runs as may upload there do so now", ", ".join(limits))
+
+@contextmanager
+def reading(run: Run) -> Iterator[bool]:
+    """The right to read at the servers of *run*, before anything is held up for it; whether it had to be waited for."""
+    waiting = _Waiting(run, sorted({source.server.location for source in run.sources.values() if source.server.limit}))
+    try:
+        if run.still or run.hooks:  # else each dump waits for itself, and nothing for it
+            run.places.take(run.sources, run.limits.parallel, waiting)
+        yield waiting.happened
+    finally:
+        run.places.close()
+
+
+class _Waiting:
+    """Says once that a run waits for its turn, and where."""
+
+    def __init__(self, run: Run, places: list[str]) -> None:
+        self._run, self._where, self.happened = run, ", ".join(places), False
+
+    def __call__(self) -> None:
+        self.happened = True
+        self._run.progress.stage(f"waiting for its turn at {self._where}")
+        run_log().info("waiting for its turn at %s: as many runs as may be there at once are so now", self._where)
         milestone("turn:waiting")
 
-    with turn(limits.values(), waiting):
-        yield waited
+
+def _busy(location: str, runs: int, since: datetime) -> DestinationUnavailable:
+    return DestinationUnavailable(
+        f"{location} is busy: {runs} runs, as many as may upload there at once, have held its places since"
+        f" {since:%Y-%m-%d %H:%M} UTC",
+        "Let more runs in (backups destination update NAME --max-runs), have them wait for longer (--max-wait), or have"
+        " them begin at other times.",
+    )

@@ -21,6 +21,7 @@ from blocks.signing_key import Keyring
 from blocks.sources.base import Dump, Source
 from blocks.still import Still
 from tasks.limits import Limits
+from tasks.places import Places
 from tasks.progress import Progress
 from vault.codec import Codec, Encoded
 from vault.errors import HookFailed, SpoolError
@@ -87,6 +88,8 @@ class Run:
     """Set when the run fails or is told to end: nothing is begun any more."""
     closed: Event = field(default_factory=Event)
     """Set when the app goes on as usual: what was read cannot be read again as it was."""
+    places: Places = field(default_factory=Places)
+    """Its turns at servers, where it has them before it reads."""
     after_error: HookFailed | None = None
     """What went wrong after all was read: the backup is good, and the run has failed."""
 

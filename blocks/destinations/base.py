@@ -39,6 +39,10 @@ def _no_slip(rate: int) -> int:
 
 
 MaxRuns = Annotated[int, Field(ge=0, le=1000, description="How many runs may upload there at once; 0: no limit.")]
+MaxWait = Annotated[
+    int,
+    Field(ge=0, description="Seconds that a run waits for its turn there, then goes on without it; 0: no limit."),
+]
 Bandwidth = Annotated[
     int,
     Field(ge=0, description="Bytes a second that one run sends there and reads from there, at most; 0: no limit."),
@@ -93,6 +97,7 @@ class Destination(Block, ABC):
     """
 
     max_runs: MaxRuns = 0
+    max_wait: MaxWait = 7200
     bandwidth: Bandwidth = 0
 
     @classmethod

@@ -54,6 +54,7 @@ class GoogleDriveDestination(Destination):
         refresh_token: What that client was authorised with.
         scope: What the account may see.
         max_runs: How many runs may upload there at once; 0: no limit.
+        max_wait: Seconds that a run waits for its turn there, then goes on without it; 0: for as long as it takes.
         bandwidth: Bytes a second that a run sends there and reads from there; 0: no limit.
 
     Example:

@@ -79,6 +79,7 @@ class LocalDestination(Destination):
         root: The directory, as an absolute path.
         marker: The id of its marker file; empty until the directory was prepared.
         max_runs: How many runs may upload there at once; 0: no limit.
+        max_wait: Seconds that a run waits for its turn there, then goes on without it; 0: for as long as it takes.
         bandwidth: Bytes a second that a run sends there and reads from there; 0: no limit.
 
     Example:

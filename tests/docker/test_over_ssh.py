@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -28,7 +27,7 @@ from tests.destinations.test_sftp import on
 from tests.peers.command import Machine
 from tests.peers.docker import GNU, DockerEngine
 from tests.peers.proxy import Proxy, proxy
-from tests.peers.ssh_host import left_on, over, ssh_host
+from tests.peers.ssh_host import left_on, over
 from tests.peers.sshd import SshServer as Sshd
 from tests.reduced import reduced
 from tests.sources import test_docker_volume
@@ -39,16 +38,6 @@ from vault.process import Command as Tool
 from vault.streams import ChunkStream
 
 __all__ = ["command", "tree"]
-
-
-@pytest.fixture
-def host(docker: DockerEngine) -> Iterator[Sshd]:
-    """A server whose account finds the tests' daemon by its own means."""
-    with ssh_host() as server:
-        environment = {"PATH": os.environ["PATH"], "HOME": str(server.served)}
-        for words in (("create", "tests", "--docker", f"host={docker.host}"), ("use", "tests")):
-            subprocess.run(["docker", "context", *words], env=environment, check=True, capture_output=True)
-        yield server
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,10 +13,11 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 import blocks.destinations.base
 from blocks import App, Directory, LocalDestination, LocalServer
-from blocks.turns import turn
+from blocks.turns import Taken, drop_limit, each_turn, set_limit, take, turn, turns_in_time
 from cli.api import free_port
 from flows.backup import backup
 from flows.copy_backup import copy_backup
+from flows.report import BackupFailed
 from tasks.preflight import Wanted, prepare_run
 from tasks.progress import Snapshot, listening
 from tasks.run import Transfer
@@ -59,6 +62,95 @@ def test_no_more_runs_upload_to_a_destination_at_once_than_it_may_have(sample: S
     assert not [name for name in before if result.id in name], "the backup is of when it began, not of when it waited"
     narrow.max_runs = 0
     narrow.set_limit()
+
+
+@pytest.mark.fault("X01")
+def test_a_destination_that_stays_busy_holds_up_the_copies_to_others_for_so_long_and_no_longer(sample: Sample) -> None:
+    narrow = limited(sample, "narrow", max_runs=1, max_wait=1)
+    both = [f"local-destination/{sample.name}-{name}" for name in ("backups", "narrow")]
+    with turn([narrow.limit]), pytest.raises(BackupFailed, match=r"narrow is busy: 1 runs(.|\n)*--max-wait") as failed:
+        backup(app=sample.name, destinations=both)
+    assert [bool(landing.record) for landing in failed.value.result.destinations] == [True, False]
+    assert len(sample.history().records) == 1
+    assert not sample.history("narrow").records
+    assert backup(app=sample.name, destinations=both).id in [record.id for record in sample.history("narrow").records]
+
+
+@pytest.fixture
+def limits(sample: Sample) -> Iterator[tuple[str, str]]:
+    """Two limits of one turn each."""
+    names = (f"{sample.name}-a", f"{sample.name}-b")
+    for name in names:
+        set_limit(name, 1)
+    yield names
+    for name in names:
+        drop_limit(name)
+
+
+class Pauses:
+    """Pauses, and whether there was one when a second was over."""
+
+    def __init__(self) -> None:
+        self.began, self.late = time.monotonic(), threading.Event()
+
+    def __call__(self, seconds: float) -> None:
+        if time.monotonic() > self.began + 1:
+            self.late.set()
+        threading.Event().wait(seconds)
+
+
+def test_a_run_that_would_have_no_destination_left_waits_on(limits: tuple[str, str]) -> None:
+    a, b = limits
+    pauses = Pauses()
+
+    def wanted() -> frozenset[str]:
+        with turns_in_time({a: 1, b: 1}, pause=pauses) as given_up:
+            return given_up
+
+    with ThreadPoolExecutor(1) as pool, turn([a]):
+        with turn([b]):
+            waiting = pool.submit(wanted)
+            assert pauses.late.wait(GENEROUS)
+            assert not waiting.done()
+        assert waiting.result(GENEROUS) == {a}
+
+
+def test_what_may_be_waited_for_longer_is_though_another_one_was_given_up(limits: tuple[str, str]) -> None:
+    a, b = limits
+    pauses = Pauses()
+
+    def wanted() -> frozenset[str]:
+        with turns_in_time({a: 1, b: 0}, pause=pauses, more=True) as given_up:
+            return given_up
+
+    with ThreadPoolExecutor(1) as pool, turn([a]):
+        with turn([b]):
+            waiting = pool.submit(wanted)
+            assert pauses.late.wait(GENEROUS)
+            assert not waiting.done()
+        assert waiting.result(GENEROUS) == {a}
+
+
+def test_of_several_servers_each_turn_is_given_back_alone_and_none_is_held_while_another_is_waited_for(
+    limits: tuple[str, str],
+) -> None:
+    a, b = limits
+    waits = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        with turn([b]):
+            waiting = pool.submit(each_turn, limits, waits.set)
+            assert waits.wait(GENEROUS)
+            with turn([a]):  # it is free, though it comes first
+                pass
+        held = waiting.result(GENEROUS)
+    with pytest.raises(Taken):
+        take([a])
+    held[a].close()
+    with turn([a]), pytest.raises(Taken):
+        take([b])
+    held[b].close()
+    with turn([b]):
+        pass
 
 
 @pytest.mark.fault("O02")
