@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
@@ -59,6 +60,22 @@ def running_up() -> dict[str, str] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return environment if _answers(environment["PREFECT_API_URL"]) else None
+
+
+def api_in_words() -> str:
+    """Which API ``prefect_api`` would take now, for a person; without credentials."""
+    configured = prefect_setting("PREFECT_API_URL")
+    if configured is not None:
+        return f"Prefect's API at {_without_login(configured)}"
+    environment = running_up()
+    if environment is not None:
+        return f"Prefect's API of `backups up`, at {_without_login(environment['PREFECT_API_URL'])}"
+    return f"Prefect's embedded API, with the database {prefect_database() or 'that is configured'}"
+
+
+def _without_login(url: str) -> str:
+    parts = urllib.parse.urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def server_known() -> bool:

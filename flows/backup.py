@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from flows.pings import Pings
 from flows.reading import read_all
 from flows.report import BackupFailed, BackupResult, announce, best_effort, error_text, outcome, publish, showing
 from flows.retention_table import show_retention
-from flows.tell import tell_held, tell_success
+from flows.tell import tell_held, tell_small, tell_success
 from flows.transfer import Carried, NoDestinationLeft, error_of, wait_all
 from flows.turns import reading, uploading
 from flows.window import Window
@@ -34,6 +35,7 @@ from vault.log import about, also
 from vault.milestone import milestone
 from vault.record import Artifact, BackupType, Verification
 from vault.retention import RetentionPolicy
+from vault.sizes import Small
 from vault.store import NAME_PATTERN
 
 AppName = Annotated[str, Field(pattern=NAME_PATTERN, description="The name of the saved app, such as shop.")]
@@ -165,6 +167,7 @@ def _commit(run: Run, carried: list[Carried]) -> None:
 def _retain(run: Run) -> None:
     """A retention that refuses or fails is a warning: the backup itself is good."""
     judged: list[Judged] = []
+    small = defaultdict[Small, list[str]](list)
     run.progress.stage("retain")
     others = others_of(run) if run.committed else None
     futures = {name: retain.submit(as_it_is(run), name, as_it_is(others)) for name in run.committed}
@@ -178,4 +181,7 @@ def _retain(run: Run) -> None:
         done = future.result()
         run.warnings += done.warnings
         judged += [done.judged] if done.judged else []
+        for one in done.small:
+            small[one].append(name)
+    tell_small(run, small)
     show_retention(run.app, judged)

@@ -17,9 +17,10 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
 from flows.report import BackupResult, best_effort, error_text
-from tasks.events import COMMITTED, HELD, RECOVERED, tell
+from tasks.events import COMMITTED, HELD, RECOVERED, SMALL, tell
 from tasks.run import Run
 from vault.record import BackupType
+from vault.sizes import Small
 
 _BAD = (StateType.FAILED, StateType.CRASHED)
 _SEEN = 50  # runs of commands among which one of the same app and type is looked for
@@ -41,6 +42,16 @@ def tell_held(run: Run, destination: str, error: BaseException) -> None:
     name = runtime.deployment.name or run.app
     text = f"{error_text(error)}\n\nBackup {run.id} of {run.app} itself is good. Old ones stay until this is settled.\n"
     best_effort(lambda: tell(HELD, run.app, subject=f"retention held at {destination}: {name}", text=text))
+
+
+def tell_small(run: Run, small: dict[Small, list[str]]) -> None:
+    """Say of what is *small* in the new backup, and at which destinations it is: no policy has said so (S14)."""
+    if small:
+        name = runtime.deployment.name or run.app
+        lines = [f"{one}, at {', '.join(places)}" for one, places in small.items()]
+        remedies = dict.fromkeys(one.remedy for one in small)
+        text = "\n".join([*lines, "", "It was made without an error. Is what it was made of still whole?", *remedies])
+        best_effort(lambda: tell(SMALL, run.app, subject=f"backup suspiciously small: {name}", text=f"{text}\n"))
 
 
 def _run_before(app: str, asked: BackupType | None) -> FlowRun | None:

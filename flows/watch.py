@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from socket import gethostname
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
@@ -14,7 +14,7 @@ from blocks.app import APP_SLUG
 from blocks.loading import block_name, saved
 from tasks.events import ALIVE, tell
 from tasks.schedules import GRACE
-from tasks.watch import Watched, lines, look
+from tasks.watch import Watched, lines, look, paused
 from vault.errors import BackupError
 from vault.record import utc
 
@@ -25,20 +25,25 @@ class Overdue(BackupError):
 
 @flow(name="watch", flow_run_name="watch", persist_result=False)
 def watch(
-    grace_hours: Annotated[float, Field(gt=0)] = GRACE.total_seconds() / 3600, report: bool = False
+    grace_hours: Annotated[float, Field(gt=0)] = GRACE.total_seconds() / 3600,
+    report: bool = False,
+    allow_none: bool = False,
 ) -> list[dict[str, str | None]]:
     """Look at every destination whether the backups that were due are there.
 
     Args:
         grace_hours: How long after its time a backup may take to be committed, where its schedule does not say.
         report: Mail how each app is, also when all is well.
+        allow_none: That no schedule is active is as it should be, though apps are saved.
     """
     now = datetime.now(UTC)
-    watched = look(now, timedelta(hours=grace_hours))
+    watched = look(now, timedelta(hours=grace_hours), whole=report)
     rows = [one.as_json() for one in watched]
     create_table_artifact(key="watch", table=rows, description="What is there")
     if report:
         tell(ALIVE, "watch", subject=_subject(watched), text=_text(watched, now))
+    if not (watched or allow_none) and saved([APP_SLUG]):
+        refuse_none("If that is as it should be, switch its deployment off, or give it allow_none.")
     refuse(watched)
     return rows
 
@@ -46,8 +51,18 @@ def watch(
 def _subject(watched: list[Watched]) -> str:
     bad = {one.app for one in watched if one.problem}
     count = len({one.app for one in watched})
-    return f"Backups of {count} app{'s' * (count != 1)}: " + (
-        f"{len(bad)} not as they should be" if bad else "all as they should be"
+    off = len(paused())
+    tail = f", {off} schedule{'s' * (off != 1)} paused" if off else ""
+    return (
+        f"Backups of {count} app{'s' * (count != 1)}: "
+        + (
+            f"{len(bad)} not as they should be"
+            if bad
+            else "all as they should be"
+            if watched
+            else "nothing is scheduled"
+        )
+        + tail
     )
 
 
@@ -57,9 +72,18 @@ def _text(watched: list[Watched], now: datetime) -> str:
     parts = [
         "\n".join(lines(watched, now)) or "There is no active schedule.",
         f"Without an active schedule: {', '.join(others)}" if others else "",
+        "\n".join(paused()),
         f"Seen by {gethostname()} at {utc(now)}. This comes each week. When it does not come, something is wrong.",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def refuse_none(remedy: str) -> NoReturn:
+    """Nothing is looked at, since no schedule is active: ``Overdue``."""
+    raise Overdue(
+        "no schedule is active: nothing is backed up by itself, and nothing that is missing can be noticed",
+        "\n".join([*paused(), "See `backups schedule list` and `backups schedule add --help`.", remedy]),
+    )
 
 
 def refuse(watched: list[Watched]) -> None:

@@ -13,9 +13,11 @@ RECOVERED = "backups.backup.recovered"
 """The first good run after one that failed."""
 HELD = "backups.retention.held"
 """Nothing was deleted at a destination, since something looks odd there."""
+SMALL = "backups.backup.small"
+"""A backup is whole, and most of what the ones before it had is not in it."""
 ALIVE = "backups.watch.alive"
 """How all backups are; each week, also when all is well."""
-TOLD = frozenset({RECOVERED, HELD, ALIVE})
+TOLD = frozenset({RECOVERED, HELD, SMALL, ALIVE})
 """What is mailed as it is: these have a ``subject`` and a ``text``."""
 
 _MOST = 50_000  # characters of a text

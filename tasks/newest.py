@@ -12,15 +12,21 @@ from vault.catalog import Catalog
 from vault.errors import BackupError
 from vault.history import Latest
 from vault.record import BackupRecord, BackupType
+from vault.record_cache import RecordCache, default_path
+from vault.sizes import Small, small_ones
 
 
 @dataclass(frozen=True)
 class Newest:
-    """The newest valid backup at *destination*, and what was passed over; *error* where it cannot be read."""
+    """The newest valid backup at *destination*, and what was passed over; *error* where it cannot be read.
+
+    *small*: what is suspicious about it, where that was asked for.
+    """
 
     destination: str
     there: Latest = field(default_factory=Latest)
     error: BackupError | None = None
+    small: tuple[Small, ...] = ()
 
     @property
     def record(self) -> BackupRecord | None:
@@ -37,11 +43,16 @@ class Newest:
     def remedies(self) -> tuple[str, ...]:
         """What to do about it."""
         those = (*(one.error for one in self.there.damaged), *self.there.future)
-        return tuple(dict.fromkeys(one.remedy for one in those if one.remedy))
+        confirm = [one.remedy for one in self.small]
+        return tuple(dict.fromkeys([*(one.remedy for one in those if one.remedy), *confirm]))
 
 
 def newest_of(
-    app: str, backup_type: BackupType | None, destinations: list[str] | None, now: datetime | None = None
+    app: str,
+    backup_type: BackupType | None,
+    destinations: list[str] | None,
+    now: datetime | None = None,
+    whole: bool = False,
 ) -> tuple[BackupType, list[Newest]]:
     """The type that is meant, and what each destination has of it; None, or none, is as the saved app says.
 
@@ -52,11 +63,16 @@ def newest_of(
     doors = load_destinations(destinations or saved.destinations)
     kind, trust = backup_type or type_of(saved.load_sources(None)), keyring().trust
     today = now or datetime.now(UTC)
-    return kind, [_newest(name, Catalog(door, app, trust), kind, today) for name, door in doors.items()]
+    return kind, [_newest(name, Catalog(door, app, trust), kind, today, whole) for name, door in doors.items()]
 
 
-def _newest(name: str, catalog: Catalog, kind: BackupType, now: datetime) -> Newest:
+def _newest(name: str, catalog: Catalog, kind: BackupType, now: datetime, whole: bool) -> Newest:
     try:
-        return Newest(name, catalog.newest(kind, now))
+        small = _small(catalog, kind, now) if whole else ()
+        return Newest(name, catalog.newest(kind, now), small=small)
     except BackupError as error:
         return Newest(name, error=error)
+
+
+def _small(catalog: Catalog, kind: BackupType, now: datetime) -> tuple[Small, ...]:
+    return tuple(small_ones(catalog.history(RecordCache(default_path())), kind, now))

@@ -23,7 +23,7 @@ from vault.errors import AccessDenied, KeptByLock, RetentionRefused
 from vault.milestone import milestone
 from vault.plan import MAX_DELETES, Keeper, Plan, make_plan
 from vault.record import BackupId, BackupRecord, BackupType, backup_of
-from vault.sizes import Small, suspiciously_small
+from vault.sizes import Small, small_ones, suspiciously_small
 
 ORPHAN_GRACE = timedelta(hours=24)
 
@@ -61,6 +61,8 @@ class Retained:
 
     judged: Judged | None = None
     warnings: tuple[str, ...] = ()
+    small: tuple[Small, ...] = ()
+    """What is suspicious about the new backup, where no policy would refuse because of it."""
 
 
 def others_of(run: Run) -> Policies | RetentionRefused | None:
@@ -89,7 +91,8 @@ def apply_retention(run: Run, destination: str, others: Policies | RetentionRefu
     remove_garbage(store, history, min(now, own.clock))
     keep = run.keep_at.get(destination, run.keep)
     if keep is None or others is None:
-        return Retained(warnings=tuple(map(str, _small(history, run.id.type))))
+        small = tuple(small_ones(history, run.id.type, now))
+        return Retained(warnings=tuple(map(str, small)), small=small)
     if run.id not in {record.backup_id for record in history.records}:
         raise RetentionRefused(f"{destination} does not list the backup that was committed just now")
     if isinstance(others, RetentionRefused):

@@ -50,6 +50,7 @@ class Schedule:
     *since* is when it was made, *id* that of its deployment.
     *grace_hours* is how long after its time a backup may take to be committed; a tag of the deployment says it.
     *pool* is the work pool whose workers run it.
+    *off* are those of its times that are switched off, and *off_since* when the last of them was, as far as is known.
     """
 
     name: str
@@ -61,6 +62,8 @@ class Schedule:
     id: UUID | None = None
     grace_hours: float | None = None
     pool: str | None = None
+    off: tuple[When | Counted | str, ...] = ()
+    off_since: datetime | None = None
 
     @property
     def app(self) -> str:
@@ -87,7 +90,17 @@ class Schedule:
 
     @property
     def _countable(self) -> list[When | Counted]:
-        return [when for when in self.when if not isinstance(when, str)]
+        return [when for when in self.when if not isinstance(when, str) and (when not in self.off or not self.active)]
+
+    @property
+    def paused(self) -> str:
+        """What of it does not run, and since when, in a sentence; empty where all of it does."""
+        since = f"since {utc(self.off_since)}" if self.off_since else "since when Prefect does not say"
+        if not self.active:
+            return f"Schedule {self.name} of app {self.app} is paused, {since}."
+        if self.off:
+            return f"Schedule {self.name} of app {self.app} does not run at {'; '.join(map(str, self.off))}, {since}."
+        return ""
 
     @property
     def ping(self) -> str | None:
@@ -197,6 +210,7 @@ def _schedules(client: SyncPrefectClient, deployments: list[DeploymentResponse],
             id=one.id,
             grace_hours=_grace(one),
             pool=one.work_pool_name,
+            **_off(one),
         )
         for one in deployments
     ]
@@ -213,6 +227,13 @@ def _grace(deployment: DeploymentResponse) -> float | None:
 
 def _is_active(deployment: DeploymentResponse) -> bool:
     return not deployment.paused and any(part.active for part in deployment.schedules)
+
+
+def _off(deployment: DeploymentResponse) -> dict[str, Any]:
+    """A deployment that was paused as a whole says nowhere since when; a time that was switched off does."""
+    parts = [part for part in deployment.schedules if not part.active]
+    since = max((part.updated for part in parts if part.updated), default=None)
+    return {"off": tuple(time_of(part.schedule) for part in parts), "off_since": since}
 
 
 def _when(deployment: DeploymentResponse) -> tuple[When | Counted | str, ...]:

@@ -41,16 +41,24 @@ class Watched:
         return tuple(value or "-" for value in own)
 
 
-def look(now: datetime, grace: timedelta = GRACE) -> list[Watched]:
-    """Every active schedule at each of its destinations. What cannot be read is a problem too, never an error."""
+def look(now: datetime, grace: timedelta = GRACE, whole: bool = False) -> list[Watched]:
+    """Every active schedule at each of its destinations. What cannot be read is a problem too, never an error.
+
+    With *whole*, also whether the newest backup is suspiciously small: that takes all records there.
+    """
     watched: list[Watched] = []
     for schedule in schedules(late=False):
         if schedule.active:
             try:
-                watched += _watched(schedule, now, grace)
+                watched += _watched(schedule, now, grace, whole)
             except BackupError as error:
                 watched.append(Watched(schedule.name, schedule.app, "", problem=error.message))
     return watched
+
+
+def paused() -> list[str]:
+    """A sentence for each schedule that is paused, or of which a time is."""
+    return [schedule.paused for schedule in schedules(late=False) if schedule.paused]
 
 
 def lines(watched: list[Watched], now: datetime) -> list[str]:
@@ -69,8 +77,10 @@ def _told(watched: list[Watched], now: datetime) -> Iterator[str]:
     yield from dict.fromkeys(f"PROBLEM at {one.destination or 'all'}: {one.problem}" for one in watched if one.problem)
 
 
-def _watched(schedule: Schedule, now: datetime, grace: timedelta) -> list[Watched]:
-    _, found = newest_of(schedule.app, schedule.parameters.get("type"), schedule.destinations, now)
+def _watched(schedule: Schedule, now: datetime, grace: timedelta, whole: bool) -> list[Watched]:
+    _, found = newest_of(schedule.app, schedule.parameters.get("type"), schedule.destinations, now, whole)
+    if not found:
+        return [Watched(schedule.name, schedule.app, "", problem="it has no destination")]
     due = schedule.due(now - schedule.grace(grace))
     return [
         Watched(
@@ -94,3 +104,4 @@ def _problems(newest: Newest, due: datetime | None) -> Iterator[str]:
         what = "the newest valid backup is older" if newest.record else "no valid backup is there"
         yield f"{what}: one was due at {utc(due)}"
     yield from newest.passed_over
+    yield from map(str, newest.small)

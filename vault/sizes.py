@@ -6,8 +6,10 @@ import statistics
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
-from vault.record import BackupId, BackupRecord
+from vault.history import History, is_future
+from vault.record import BackupId, BackupRecord, BackupType
 
 SHARE = 0.5
 """Of the median: what is smaller is suspicious."""
@@ -31,6 +33,20 @@ class Small:
             f"{self.source} in {self.backup_id} has {self.size:,} bytes, less than half of what the last ones had"
             f" ({self.median:,.0f})"
         )
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return (
+            f"Look at what is in it: backups show {self.backup_id}."
+            f" If that is right, say so: backups confirm {self.backup_id}"
+        )
+
+
+def small_ones(history: History, backup_type: BackupType, now: datetime) -> list[Small]:
+    """What is suspicious about the newest backup of that type; those from the future of *now* do not count."""
+    records = (r for r in history.records if r.type == backup_type and not is_future(r.backup_id, now))
+    return suspiciously_small(records, history.confirmed)
 
 
 def suspiciously_small(records: Iterable[BackupRecord], confirmed: Collection[BackupId]) -> list[Small]:

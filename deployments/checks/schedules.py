@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import StateType
 
 from blocks.app import APP_SLUG
 from deployments.checks.apps import Inventory
-from deployments.checks.finding import Finding, ok, wrong
+from deployments.checks.finding import Finding, ok, warning, wrong
 from deployments.checks.work import deployments_of
 from tasks.schedules import FLOW, Schedule
 from vault.record import utc
@@ -58,6 +58,10 @@ def schedules(inventory: Inventory, now: datetime) -> Iterator[Finding]:
                 )
             )
     yield from found
+    for schedule in inventory.schedules:
+        if schedule.paused:
+            again = f"backups schedule resume {schedule.name}, or: backups schedule remove {schedule.name}"
+            yield warning("schedules", schedule.paused, again)
     if not found:
         yield ok("schedules", f"{len(active)} active, none overdue")
 

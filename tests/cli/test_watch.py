@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -51,8 +52,38 @@ def test_a_backup_that_was_due_and_is_not_there_is_an_alarm(command: Command, sh
     assert "sch-nightly at sch-other:" in told.err
     assert "1 of 2" in told.err
     assert [one["destination"] for one in command("watch", "--json", code=1).json if one["problem"]] == ["sch-other"]
+
+
+@pytest.mark.law(12)
+def test_nothing_at_all_that_is_scheduled_is_an_alarm_and_says_who_was_asked(
+    command: Command, shop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.watch import Overdue, watch
+
+    url = os.environ["PREFECT_API_URL"]
+    told = command("watch", "--once", code=1)
+    assert "no schedule is active: nothing is backed up by itself" in told.err
+    assert f"Asked was Prefect's API at {url}." in told.err
+    assert command("watch", "--allow-none", "--json").json == []
+    with pytest.raises(Overdue, match="no schedule is active"):
+        watch()
+    assert watch(allow_none=True) == []
+    command("schedule", "add", shop, *NIGHTLY, "--name", "sch-nightly")
     command("schedule", "pause", "sch-nightly")
-    assert "no active schedule" in command("watch").err
+    paused = command("watch", code=1).err
+    assert "no schedule is active" in paused
+    assert f"Schedule sch-nightly of app {shop} is paused, since {datetime.now(UTC):%Y-%m-%d}" in paused
+
+
+def test_the_embedded_api_is_named_with_its_database_and_no_address_with_its_login(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from cli.api import api_in_words
+
+    monkeypatch.setenv("PREFECT_API_URL", "https://who:canary@prefect.example.org:4200/api")
+    assert api_in_words() == "Prefect's API at https://prefect.example.org:4200/api"
+    monkeypatch.delenv("PREFECT_API_URL")
+    assert api_in_words().startswith("Prefect's embedded API, with the database /")
 
 
 @pytest.mark.law(12)

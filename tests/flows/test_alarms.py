@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -25,6 +25,8 @@ from cli.api import free_port
 from deployments import schedules
 from deployments.absence import bring_up_to_date, expect_backups, expect_none, missed_name
 from deployments.automations import MAILS, MISSED, all_known, forget, mail_failures, mail_name
+from deployments.checks.apps import Inventory
+from deployments.checks.schedules import schedules as examine
 from flows.backup import backup
 from flows.report import BackupFailed
 from flows.watch import Overdue, watch
@@ -195,6 +197,56 @@ def test_a_retention_that_is_held_is_mailed_and_the_backup_is_good(inbox: MailSe
     result = backup(app=sample.name, keep={"keep_last": 1})
     mail = inbox.find(f"retention held at {sample.name}-backups: {sample.name}", result.id)
     assert "itself is good" in mail.get_content()
+
+
+@pytest.mark.fault("S14")
+def test_a_backup_that_is_suspiciously_small_is_mailed_though_there_is_no_policy(
+    inbox: MailServer, sample: Sample, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.watch.schedules", lambda late: [schedule])
+    run_of(schedule)
+    (sample.files / "a.bin").unlink()
+    result = run_of(schedule)
+    mail = inbox.find(f"backup suspiciously small: {sample.name}", result.id).get_content()
+    assert f"{sample.name}-files in {result.id} has " in mail
+    assert f"at {sample.name}-backups" in mail
+    assert f"backups confirm {result.id}" in mail
+    with pytest.raises(Overdue):
+        watch(report=True)
+    weekly = inbox.find("Backups of 1 app: 1 not as they should be", result.id).get_content()
+    assert f"PROBLEM at {sample.name}-backups: {sample.name}-files in {result.id} has " in weekly
+    assert watch(), "each day only what is missing is told"
+
+
+@pytest.mark.law(12)
+def test_a_schedule_that_is_paused_is_told_each_week_and_by_the_doctor_though_another_runs(
+    inbox: MailServer, sample: Sample, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{sample.name}-hourly"
+    schedules.add(Schedule(name, (When("0 * * * *"), When("30 * * * *")), {"app": sample.name}), POOL)
+    monkeypatch.setattr("tasks.watch.schedules", lambda late: [one(schedule.name), one(name)])
+    run_of(schedule)
+    try:
+        with get_client(sync_client=True) as client:
+            deployment = client.read_deployment(one(name).id)
+            part = next(part for part in deployment.schedules if part.schedule.cron == "30 * * * *")  # type: ignore[union-attr]
+            client.update_deployment_schedule(deployment.id, part.id, active=False)
+        half = one(name)
+        assert half.period(datetime.now(UTC)) == timedelta(hours=1)
+        assert half.paused.startswith(f"Schedule {name} of app {sample.name} does not run at 30 * * * * UTC, since 2")
+        schedules.pause(name, paused=True)
+        said = f"Schedule {name} of app {sample.name} is paused, since {datetime.now(UTC):%Y-%m-%d}"
+        watch(report=True)
+        assert said in inbox.find("all as they should be, 1 schedule paused", name).get_content()
+        (found,) = [one for one in examine(Inventory.read(), datetime.now(UTC)) if name in one.what]
+        assert (found.level, found.what[: len(said)]) == ("warning", said)
+        assert f"backups schedule resume {name}" in found.remedy
+        schedules.pause(name, paused=False)
+        with get_client(sync_client=True) as client:
+            client.pause_deployment(deployment.id)
+        assert "since when Prefect does not say" in one(name).paused
+    finally:
+        schedules.remove(name)
 
 
 @pytest.mark.law(12)
