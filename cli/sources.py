@@ -162,6 +162,7 @@ def add_redis(
     ca_file: str = "",
     password_file: SecretFile = None,
     no_password: Annotated[bool, Flag] = False,
+    container: str = "",
     place: Place | None = None,
 ) -> None:
     """Save a Redis server, with all its databases. Its password is asked for.
@@ -188,6 +189,8 @@ def add_redis(
         A file with the password, or - for standard input.
     no_password
         The server needs none, or REDISCLI_AUTH has it.
+    container
+        The Docker container in which it runs: its own tools are run there.
     """
     password = None if no_password else secret(f"Password of {user or 'Redis'} at {socket or host}", password_file)
     where = place or Place()
@@ -205,6 +208,7 @@ def add_redis(
             socket=socket,
             tls=tls,
             ca_file=ca_file,
+            container=container,
             password=SecretStr(password or ""),
         )
         save("source", name, block, where.no_test)

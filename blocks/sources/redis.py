@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlencode
 
 from pydantic import AfterValidator, ConfigDict, Field, HttpUrl, SecretStr
 
+from blocks.docker.container import Container
+from blocks.docker.engine import OptionalDockerName
+from blocks.host import Host
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
 from blocks.sources.base import Category, Content, Dump, Facts, RestoreOptions, Source
 from blocks.sources.redis_check import RESTORE_WITH, checked
@@ -63,6 +66,8 @@ class RedisDatabase(Source):
         tls: Speak TLS with the server, and check its certificate.
         ca_file: The certificate of the authority that signed the server's; empty for the system's.
         idle_timeout: Seconds without output after which a dump is stopped.
+        container: The Docker container in which the server runs: its own tools are run there, and *host* or *socket*
+            is what they connect to; empty where it runs in none.
 
     Example:
         Load a Redis server and check it:
@@ -104,6 +109,9 @@ class RedisDatabase(Source):
     idle_timeout: float = Field(
         default=900.0, gt=0, description="Seconds without output after which a dump is stopped."
     )
+    container: OptionalDockerName = Field(
+        default="", description="The Docker container in which the server runs, and its tools are run; or empty."
+    )
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -115,7 +123,7 @@ class RedisDatabase(Source):
                     "Save the source (`backups source add redis` asks for the password), or put it into the "
                     "environment variable REDISCLI_AUTH."
                 )
-            if parts.scheme not in ("redis", "rediss") or parts.fragment or set(options) - {"ca_file"}:
+            if parts.scheme not in ("redis", "rediss") or parts.fragment or set(options) - {"ca_file", "container"}:
                 raise ValueError(url)
             path = unquote(parts.path, errors="strict")
             if parts.hostname and path not in ("", "/"):
@@ -129,6 +137,7 @@ class RedisDatabase(Source):
                 username=unquote(parts.username or "", errors="strict"),
                 tls=parts.scheme == "rediss",
                 ca_file=options.get("ca_file", ""),
+                container=options.get("container", ""),
             )
 
     @property
@@ -137,8 +146,13 @@ class RedisDatabase(Source):
         user = f"{quote(self.username, safe='')}@" if self.username else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         where = quote(self.socket) if self.socket else f"{host}:{self.port}"
-        authority = f"?ca_file={quote(self.ca_file)}" if self.ca_file else ""
-        return self.placed(f"redis{'s' if self.tls else ''}://{user}{where}{authority}")
+        more = {"ca_file": self.ca_file, "container": self.container}
+        given = urlencode({name: value for name, value in more.items() if value}, safe="/", quote_via=quote)
+        return self.placed(f"redis{'s' if self.tls else ''}://{user}{where}{'?' if given else ''}{given}")
+
+    def runs_in(self) -> tuple[str, ...]:
+        """See ``Source.runs_in``."""
+        return (self.container,) if self.container else ()
 
     def check(self) -> str:
         """The tools are there, the server lets us in."""
@@ -149,11 +163,11 @@ class RedisDatabase(Source):
         """See ``Source.dump``. The proof: redis-cli got all of it, and redis-check-rdb reads it to its checksum."""
         info = self._info()
         command, secret = self._command("--rdb", "-", idle_timeout=self.idle_timeout)
-        with self.server.session(command) as tool:
+        with self._place.session(command) as tool:
             tool.stdin.write(secret)
             tool.stdin.close()
             dump = Dump(tool.stdout, "rdb", self._versions(info), RESTORE_WITH)
-            with checked(self.server, dump, self.idle_timeout, tool.finish):
+            with checked(self._place, dump, self.idle_timeout, tool.finish):
                 yield dump
         dump.facts["databases"] = {name: int(keys) for name, keys, _ in _DATABASE.findall(info)}
 
@@ -161,8 +175,8 @@ class RedisDatabase(Source):
         """A running server is no target: it would write its own content over the file that it is given."""
         raise RestoreRefused(
             f"{self.location} is a running server, and Redis reads a dump only when it starts",
-            "Restore to a file: --to /path/dump.rdb. Then stop the server, put the file in the place of its own, "
-            "and start it; see docs/sources.md.",
+            f"Restore to a file: --to /path/dump.rdb. Then stop {self.container or 'the server'}, put the file in the "
+            "place of its own, and start it; see docs/sources.md.",
         )
 
     def restore(self, content: Content, options: RestoreOptions) -> Facts:
@@ -173,18 +187,23 @@ class RedisDatabase(Source):
     @contextmanager
     def scratch(self) -> Iterator[Source]:
         """A file in a private directory, removed at exit."""
-        with self.server.private_directory() as directory:
-            yield RedisFile(server=self.server, path=Path(directory / "scratch.rdb"))
+        with self._place.private_directory() as directory:
+            yield RedisFile(server=self.server, path=Path(directory / "scratch.rdb"), container=self.container)
+
+    @property
+    def _place(self) -> Host:
+        """Where its tools run."""
+        return Container(self.server, self.container) if self.container else self.server
 
     def _versions(self, info: str) -> str:
-        client = self.server.run(Command(("redis-cli", "--version"), idle_timeout=_ANSWER)).stdout.decode()
+        client = self._place.run(Command(("redis-cli", "--version"), idle_timeout=_ANSWER)).stdout.decode()
         server = re.search(r"^redis_version:(\S+)", info, re.MULTILINE)
         return printable(f"{client.strip()}, Redis {server[1] if server else '?'}")
 
     def _info(self) -> str:
         """What the server says of itself. redis-cli ends well whatever a server answers: so we look."""
         command, secret = self._command("INFO", idle_timeout=_ANSWER)
-        done = self.server.run(command, secret)
+        done = self._place.run(command, secret)
         answer = done.stdout.decode(errors="replace").replace("\r", "")
         if "redis_version:" in answer:
             return answer

@@ -9,7 +9,10 @@ from typing import ClassVar
 
 from pydantic import Field, HttpUrl
 
+from blocks.docker.container import Container
+from blocks.docker.engine import OptionalDockerName
 from blocks.files import put
+from blocks.host import Host
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
 from blocks.servers import LocalServer
 from blocks.sources.base import AbsolutePath, Category, Content, Dump, Facts, RestoreOptions, Source
@@ -37,9 +40,9 @@ if [ -e "$target" ] || [ -L "$target" ]; then
     [ -f "$target" ] && [ ! -L "$target" ] || { echo other; exit; }
     [ "$overwrite" = yes ] || { echo full; exit; }
 fi
-real=$(readlink -f -- "$parent")
+# The same directory, not the same path: in a container it has another one.
 for one in /proc/[0-9]*; do
-    [ "$(readlink "$one/cwd" 2>/dev/null)" = "$real" ] || continue
+    [ "$one/cwd" -ef "$parent" ] || continue
     case $(tr '\0' ' ' < "$one/cmdline" 2>/dev/null) in *redis-server*|*valkey-server*) echo busy; exit ;; esac
 done
 """
@@ -64,6 +67,7 @@ class RedisFile(Source):
 
     Attributes:
         path: The file, as an absolute path.
+        container: The Docker container in which it lies, and Redis's tools are run; empty where it lies in none.
 
     Example:
         Load a dump file and check it:
@@ -84,31 +88,38 @@ class RedisFile(Source):
     _documentation_url: ClassVar[HttpUrl | None] = DOCUMENTATION_URL
 
     path: AbsolutePath = Field(description="The file, as an absolute path.")
+    container: OptionalDockerName = Field(
+        default="", description="The Docker container in which it lies, and Redis's tools are run; or empty."
+    )
 
     @property
     def location(self) -> str:
         """The path, and on which server."""
-        return self.placed(printable(str(self.path)))
+        return self.placed(printable(str(self.path)) + (f" in container {self.container}" if self.container else ""))
+
+    def runs_in(self) -> tuple[str, ...]:
+        """See ``Source.runs_in``."""
+        return (self.container,) if self.container else ()
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The file, where it is on this machine."""
-        return (self.path,) if isinstance(self.server, LocalServer) else ()
+        return (self.path,) if self._place is self.server and isinstance(self.server, LocalServer) else ()
 
     def check(self) -> str:
         """It is there, and Redis's own check reads it to its end."""
         self._facts(self.path)
         return (
-            self.server.run(Command((TOOL, "--version"), idle_timeout=30, ok=frozenset({0, 1}))).stdout.decode().strip()
+            self._place.run(Command((TOOL, "--version"), idle_timeout=30, ok=frozenset({0, 1}))).stdout.decode().strip()
         )
 
     @contextmanager
     def dump(self) -> Iterator[Dump]:
         """See ``Source.dump``. The proof is that of a dump from a server."""
         tool = self.check()
-        with self.server.stream(Command(("cat", "--", str(self.path)))) as cat:
+        with self._place.stream(Command(("cat", "--", str(self.path)))) as cat:
             dump = Dump(cat.stdout, "rdb", tool, RESTORE_WITH)
-            with checked(self.server, dump, 600.0, cat.finish):
+            with checked(self._place, dump, 600.0, cat.finish):
                 yield dump
 
     def check_target(self, options: RestoreOptions) -> None:
@@ -118,10 +129,10 @@ class RedisFile(Source):
     def restore(self, content: Content, options: RestoreOptions) -> Facts:
         """See ``Source.restore``. The file is complete, checked and on disk before it gets its name."""
         self.check_target(options)
-        tree = tree_at(self.server, self.path)
+        tree = tree_at(self._place, self.path)
         with tree.staging() as place, content.open() as stream:
             new = place / "new"
-            put(self.server, stream, new)
+            put(self._place, stream, new)
             tree.sync(place)
             facts = self._proven(new, content)
             milestone("restore:before-swap")
@@ -133,8 +144,12 @@ class RedisFile(Source):
     @contextmanager
     def scratch(self) -> Iterator[Source]:
         """A file in a private directory, removed at exit."""
-        with self.server.private_directory() as directory:
-            yield RedisFile(server=self.server, path=Path(directory / "scratch.rdb"))
+        with self._place.private_directory() as directory:
+            yield RedisFile(server=self.server, path=Path(directory / "scratch.rdb"), container=self.container)
+
+    @property
+    def _place(self) -> Host:
+        return Container(self.server, self.container) if self.container else self.server
 
     def _proven(self, new: PurePath, content: Content) -> Facts:
         facts, recorded = self._facts(new), content.artifact.facts
@@ -147,7 +162,7 @@ class RedisFile(Source):
 
     def _facts(self, path: PurePath) -> Facts:
         """What Redis's own check finds in the file at *path*; ``SourceError`` where that is not sound."""
-        found = self.server.run(Command((TOOL, str(path)), idle_timeout=None, ok=frozenset({0, 1})))
+        found = self._place.run(Command((TOOL, str(path)), idle_timeout=None, ok=frozenset({0, 1})))
         said = found.stdout.decode(errors="replace")
         if "RDB looks OK!" not in said:
             raise SourceError(f"{printable(str(path))} is no sound dump of Redis: {complaint(said)}")
@@ -155,7 +170,7 @@ class RedisFile(Source):
 
     def _ask(self, script: str, *arguments: str) -> None:
         """Run a shell *script*; a word of refusal is raised."""
-        done = self.server.run(Command(("sh", "-c", script, "sh", *arguments), idle_timeout=None))
+        done = self._place.run(Command(("sh", "-c", script, "sh", *arguments), idle_timeout=None))
         word = done.stdout.decode(errors="replace").strip()
         if word:
             raise RestoreRefused(f"{self.location} {_REFUSALS[word][0]}", _REFUSALS[word][1])

@@ -102,6 +102,16 @@ class DockerEngine:
         where = ["--default-character-set=utf8mb4", f"--database={database}"]
         return self("exec", "-i", name, *argv, *where, input=text.encode(), ok=ok)
 
+    def redis(self, name: str, volume: str, config: str = "") -> Path:
+        """Start a Redis whose data and socket lie in *volume*; where that is on this machine."""
+        place = self.volume(volume)
+        (place / "redis.conf").write_text(config)
+        server = "redis-server /data/redis.conf --dir /data --unixsocket /data/socket --bind 127.0.0.1 --save ''"
+        line = f"exec {server} --appendonly no --repl-diskless-sync-delay 0"
+        mounts = ("-v", "/usr:/usr:ro", "-v", f"{volume}:/data")
+        self("run", "-d", "--name", name, "--network=none", *mounts, DATABASE, "sh", "-c", line)
+        return place
+
     def log(self, name: str) -> str:
         """What container *name* wrote."""
         return Path(self("inspect", "--format={{.LogPath}}", name)).read_text()

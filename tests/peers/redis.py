@@ -76,6 +76,12 @@ _CONTENT = """
 """
 
 
+def with_password(password: str) -> str:
+    """The configuration of a server whose default user has *password*, or none."""
+    escaped = password.replace("\\", "\\\\").replace('"', '\\"')
+    return f'requirepass "{escaped}"\n' if password else ""
+
+
 @contextmanager
 def running_redis(*options: str, password: str = "", dump: Path | None = None) -> Iterator[RedisServer]:
     """Start a server, with further options, or one that finds the file *dump* when it starts."""
@@ -85,8 +91,7 @@ def running_redis(*options: str, password: str = "", dump: Path | None = None) -
     if dump is not None:
         shutil.copy(dump, place / "dump.rdb")
     config = place / "redis.conf"
-    escaped = password.replace("\\", "\\\\").replace('"', '\\"')
-    config.write_text(f'requirepass "{escaped}"\n' if password else "")
+    config.write_text(with_password(password))
     every = ("--bind", "127.0.0.1", "--port", str(port), "--unixsocket", str(place / "socket"), "--dir", str(place))
     quick = ("--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0")
     argv = ["setpriv", "--pdeathsig", "KILL", "--", "redis-server", str(config), *every, *quick, *options]
