@@ -19,6 +19,7 @@ import tasks.retain
 from bench.listing import fill
 from blocks import LocalDestination
 from tasks.retain import judge
+from tasks.seen import Seen
 from tests.peers.command import Machine
 from vault import known_signers
 from vault.catalog import Catalog
@@ -39,7 +40,7 @@ def main() -> None:
         store = LocalDestination(root=place / "disk")
         trust = Trust.of(known_signers.read(machine.home / "prefect/backups/known-signers"))
         catalog = Catalog(store, "shop", trust)
-        tasks.retain.recall = lambda *_: frozenset()  # one request to Prefect, which is not what is measured
+        tasks.retain.recall = lambda _spot: Seen()  # one request to Prefect, which is not what is measured
         calendar = {"keep_daily": 1000, "keep_weekly": 200, "keep_monthly": 120, "keep_within": timedelta(days=90)}
         policy = RetentionPolicy(keep_last=options.backups - 10, **calendar)
         took: dict[str, list[float]] = {"names": [], "records": [], "plan": []}

@@ -97,8 +97,10 @@ def _show(result: PruneResult, json: bool) -> None:
         note(f"There is no backup of {result.app} for which anything says what is to stay.")
     for one in result.pruned:
         if one.judged and result.dry_run:
-            count = len(one.judged.plan.drop)
+            count = len(one.judged.go)
             note(f"{one.destination}: {count} of {len(one.judged.records)} backups of type {one.type} would go.")
+            if one.judged.refused:
+                note(f"{one.destination}: without --dry-run this is refused: {one.judged.refused}")
 
 
 def _rows(one: Pruned, dry_run: bool) -> list[tuple[str, ...]]:

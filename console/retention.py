@@ -32,7 +32,9 @@ def retention_preview(
     saved = Saved.read(app)
     places = saved.places(None)
     keepers = saved.keepers(keep, keep_at or {}, places, [instead_of] if instead_of else [])
-    pruning = Pruning(app, places, keyring().trust, type, keepers, max_deletes=None, accept_missing=False, dry_run=True)
+    pruning = Pruning(
+        app, places, keyring().trust, type, keepers, max_deletes=MAX_DELETES, accept_missing=False, dry_run=True
+    )
     with ThreadPoolExecutor(max_workers=8) as pool:
         found = pool.map(lambda name: _judged(pruning, name), places)
     return RetentionPreview(app=app, places=[at for ats in found for at in ats], as_of=utc(datetime.now(UTC)))
@@ -59,13 +61,13 @@ def _at(one: Pruned) -> PreviewAt:
         )
         for row in one.judged.rows()
     ]
-    go = len(one.judged.plan.drop)
-    many = f"more than {MAX_DELETES} at once: a run deletes nothing then, until somebody has pruned by command"
+    go = len(one.judged.go)
+    refused = f"A run would delete nothing: {one.judged.refused}" if one.judged.refused else ""
     return PreviewAt(
         destination=one.destination,
         type=one.type,
         stay=len(rows) - go,
         go=go,
         backups=rows,
-        note=many if go > MAX_DELETES else "",
+        note=refused,
     )

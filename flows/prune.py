@@ -45,6 +45,7 @@ class PruneResult:
                     "type": one.type or None,
                     "error": error_text(one.error) or None,
                     "deleted": [str(backup_id) for backup_id in one.judged.dropped] if one.judged else [],
+                    "would_be_refused": (one.judged and one.judged.refused) or None,
                     "backups": [*one.judged.rows()] if one.judged else [],
                 }
                 for one in self.pruned
@@ -122,5 +123,8 @@ def prune(
 def _said(one: Pruned, dry_run: bool) -> str:
     if one.judged is None:
         return error_text(one.error)
-    stay = len(one.judged.plan.keep)
-    return f"{len(one.judged.plan.drop)} would go, {stay} stay" if dry_run else f"{len(one.judged.dropped)} went"
+    if not dry_run:
+        return f"{len(one.judged.dropped)} went"
+    go, refused = len(one.judged.go), one.judged.refused
+    would = f"; this would be refused: {refused}" if refused else ""
+    return f"{go} would go, {len(one.judged.records) - go} stay{would}"

@@ -35,7 +35,7 @@ class Pruning:
     trust: Trust
     type: BackupType | None
     keepers: Keepers
-    max_deletes: int | None
+    max_deletes: int
     accept_missing: bool
     dry_run: bool
 
@@ -118,6 +118,7 @@ def prune_at(pruning: Pruning, name: str) -> list[Pruned]:
                 clock=clock,
                 max_deletes=pruning.max_deletes,
                 accept_missing=pruning.accept_missing,
+                only_look=pruning.dry_run,
             )
             pruned.append(Pruned(name, kind, judged if pruning.dry_run else carry_out(catalog, judged)))
         except BackupError as error:

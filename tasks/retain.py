@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from prefect import task
 from prefect.exceptions import PrefectException
 
 from blocks.destinations.base import Destination
+from tasks.bound import locks_of, refuse_too_many
 from tasks.keepers import Policies, policies_of
 from tasks.log import run_log
 from tasks.policy import STEP
 from tasks.run import Run
-from tasks.seen import recall, remember
+from tasks.seen import Spot, recall, remember
 from vault.catalog import Catalog, History
 from vault.errors import AccessDenied, KeptByLock, RetentionRefused
 from vault.milestone import milestone
@@ -25,33 +26,43 @@ from vault.plan import MAX_DELETES, Keeper, Plan, make_plan
 from vault.record import BackupId, BackupRecord, BackupType, backup_of
 from vault.sizes import Small, small_ones, suspiciously_small
 
+T = TypeVar("T")
+
 ORPHAN_GRACE = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a policy says of the backups of one app and type at one destination, and what was done of it.
+    """What the policies say of the backups of one app and type at one destination, and what was done of it.
 
-    *locked* are those that the destination did not let go, and why.
+    *left* are those that stay although no policy keeps them, and why: what the destination does not let go, and what is
+    more than *most*, so many as go at once. *refused* is why a run would delete nothing, where one has only looked.
     """
 
     destination: str
     type: BackupType
     plan: Plan
     records: dict[BackupId, BackupRecord]
+    most: int | None = None
     dropped: tuple[BackupId, ...] = ()
-    locked: dict[BackupId, str] = field(default_factory=dict)
+    left: dict[BackupId, str] = field(default_factory=dict)
+    refused: str = ""
+
+    @property
+    def go(self) -> frozenset[BackupId]:
+        """Those that go, or would."""
+        return frozenset(self.plan.drop).difference(self.left)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """For a table, newest first: a reason for each."""
+        go = self.go
         for backup_id in sorted(self.records, reverse=True):
-            goes = backup_id in self.plan.drop
             yield {
                 "destination": self.destination,
                 "backup": str(backup_id),
                 "size": self.records[backup_id].size,
-                "stays": not goes or backup_id in self.locked,
-                "why": self.locked.get(backup_id) or self.plan.reason(backup_id),
+                "stays": backup_id not in go,
+                "why": self.left.get(backup_id) or self.plan.reason(backup_id),
             }
 
 
@@ -113,15 +124,18 @@ def judge(
     clock: datetime | None,
     max_deletes: int | None = MAX_DELETES,
     accept_missing: bool = False,
+    only_look: bool = False,
 ) -> Judged:
     """What *keepers* say of the backups of that type in *history*. Raises ``RetentionRefused`` when anything looks odd.
 
-    *clock* as in ``make_plan``. *max_deletes* bounds one run; None shows the plan without the bound, for a dry run.
-    With *accept_missing* what was there the last time does not count.
+    *clock* as in ``make_plan``. *max_deletes* bounds one run, None is no bound; with *only_look* more than that is no
+    refusal, and is told. With *accept_missing* what was there the last time does not count.
     """
+    spot = Spot(catalog.app, backup_type, destination, catalog.store.location)
     records = {record.backup_id: record for record in history.records if record.type == backup_type}
     _refuse_untrusted(history)
     _refuse_small(history, backup_type)
+    seen = _asked(lambda: recall(spot))
     plan = make_plan(
         keepers,
         [*records],
@@ -129,12 +143,18 @@ def judge(
         damaged=[damaged.key for damaged in history.damaged],
         pinned=history.pinned,
         sources={found: _set_of(tuple([a.source for a in record.artifacts])) for found, record in records.items()},
-        seen=() if accept_missing else _seen(catalog, backup_type, destination),
+        seen=() if accept_missing else seen.ids,
         destination_clock=clock,
     )
+    judged = Judged(destination, backup_type, plan, records, max_deletes, left=locks_of(catalog, plan.drop, now))
     if max_deletes is not None:
-        plan.refuse_more_than(max_deletes)
-    return Judged(destination, backup_type, plan, records)
+        try:
+            _asked(lambda: refuse_too_many(spot, seen, judged.go, max_deletes))
+        except RetentionRefused as error:
+            if not only_look:
+                raise
+            return replace(judged, refused=f"{error.message}. {error.remedy.rpartition(chr(10))[2]}")
+    return judged
 
 
 @cache  # one for all backups that have the same: a hundred thousand of them take their time
@@ -145,22 +165,28 @@ def _set_of(sources: tuple[str, ...]) -> frozenset[str]:
 def carry_out(catalog: Catalog, judged: Judged) -> Judged:
     """Delete what the plan drops, the oldest first. What a lock keeps, or what we may not delete, stays (D16)."""
     dropped: list[BackupId] = []
-    locked: dict[BackupId, str] = {}
-    for backup_id in judged.plan.drop:
+    left, denied, go = dict(judged.left), False, judged.go
+    for backup_id in filter(go.__contains__, judged.plan.drop):
+        if judged.most is not None and len(dropped) >= judged.most:
+            left[backup_id] = f"goes with one of the next runs: {judged.most} at once"
+            continue
         try:
             catalog.remove(backup_id)
         except KeptByLock as error:
-            locked[backup_id] = f"kept by a lock: {error.message}"
+            left[backup_id] = f"kept by a lock: {error.message}"
         except AccessDenied as error:  # the account may only add: asking for each one would change nothing
-            locked |= dict.fromkeys(set(judged.plan.drop) - set(dropped), f"may not be deleted: {error.message}")
+            rest = go.difference(dropped, left)
+            left |= dict.fromkeys(rest, f"may not be deleted: {error.message}")
+            denied = True
             break
         else:
             dropped.append(backup_id)
             milestone("retain:removed")
-    if locked:
-        run_log().info("%d old backups at %s could not be deleted: see the table", len(locked), judged.destination)
-    _remember(catalog, judged, set(judged.records) - set(dropped))
-    return replace(judged, dropped=tuple(dropped), locked=locked)
+    if left:
+        run_log().info("%d old backups at %s could not be deleted: see the table", len(left), judged.destination)
+    done = replace(judged, dropped=tuple(dropped), left=left)
+    _remember(catalog, done, denied)
+    return done
 
 
 def remove_garbage(store: Destination, history: History, now: datetime) -> None:
@@ -201,20 +227,22 @@ def _refuse_untrusted(history: History) -> None:
             raise RetentionRefused(f"nothing was deleted: {damaged.error.message}", damaged.error.remedy)
 
 
-def _seen(catalog: Catalog, backup_type: BackupType, destination: str) -> frozenset[BackupId]:
+def _asked(ask: Callable[[], T]) -> T:
+    """What Prefect says of the last time; ``RetentionRefused`` where it does not answer."""
     try:
-        return recall(catalog.app, backup_type, destination, catalog.store.location)
+        return ask()
     except (PrefectException, httpx.HTTPError) as error:
         raise RetentionRefused(
             f"nothing is deleted: Prefect does not say what was there the last time ({error})"
         ) from None
 
 
-def _remember(catalog: Catalog, judged: Judged, left: set[BackupId]) -> None:
+def _remember(catalog: Catalog, done: Judged, denied: bool) -> None:
+    spot = Spot(catalog.app, done.type, done.destination, catalog.store.location)
     try:
-        remember(catalog.app, judged.type, judged.destination, catalog.store.location, left)
+        remember(spot, set(done.records).difference(done.dropped), denied, done.left)
     except (PrefectException, httpx.HTTPError) as error:
-        run_log().warning("Prefect could not be told what is left at %s: %s", judged.destination, error)
+        run_log().warning("Prefect could not be told what is left at %s: %s", done.destination, error)
 
 
 @task(name="retain", task_run_name="retain at {destination}", **STEP)

@@ -1,35 +1,82 @@
-"""Which backups were left at a destination the last time, so that a listing that shrinks by itself is noticed.
+"""What was left at a destination the last time, so that a listing that shrinks by itself is noticed.
 
 Prefect keeps it, as a variable: so all workers know it. It is no truth: where it is lost, nothing is compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from prefect.variables import Variable
 
 from vault.record import BackupId, BackupType
 
 _MOST = 140
-"""Of the newest: a variable's value has 5 000 characters at most (Prefect's ``MAX_VARIABLE_VALUE_LENGTH``)."""
+"""Ids in one variable: its value has 5 000 characters at most (Prefect's ``MAX_VARIABLE_VALUE_LENGTH``)."""
 
 
-def recall(app: str, backup_type: BackupType, destination: str, location: str) -> frozenset[BackupId]:
+@dataclass(frozen=True)
+class Seen:
+    """The newest *ids* that were left there.
+
+    *denied*: we might delete nothing there. *waits*: some were to go and were not let go, see ``recall_waiting``.
+    """
+
+    ids: frozenset[BackupId] = frozenset()
+    denied: bool = False
+    waits: bool = False
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where the backups of one app and type lie: the *destination* by name, and its *location*."""
+
+    app: str
+    type: BackupType
+    destination: str
+    location: str
+
+    @property
+    def name(self) -> str:
+        """That of the variable."""
+        return f"backups-{self.app}-{self.type}-{self.destination}"
+
+
+def recall(spot: Spot) -> Seen:
     """What ``remember`` was told last; nothing where the destination has moved since. Raises where Prefect is down."""
-    value = Variable.get(_name(app, backup_type, destination))
-    if not isinstance(value, dict) or value.get("location") != location:
-        return frozenset()
+    value = _read(spot, spot.name)
+    return Seen(_ids(value), value.get("denied") is True, value.get("waits") is True)
+
+
+def remember(spot: Spot, left: Iterable[BackupId], denied: bool = False, waiting: Collection[BackupId] = ()) -> None:
+    """*left* are there now. *waiting* are those of them that were to go: the oldest of these are kept in mind."""
+    if waiting:
+        _write(spot, _waiting(spot), sorted(waiting)[:_MOST])
+    _write(spot, spot.name, sorted(left, reverse=True)[:_MOST], denied=denied, waits=bool(waiting))
+
+
+def recall_waiting(spot: Spot) -> frozenset[BackupId]:
+    """The oldest of those that were to go the last time; only where ``Seen.waits`` says that there are some."""
+    return _ids(_read(spot, _waiting(spot)))
+
+
+def _waiting(spot: Spot) -> str:
+    return f"{spot.name}_waiting"  # which no other spot's name is: none has a "_"
+
+
+def _read(spot: Spot, name: str) -> dict[str, Any]:
+    value = Variable.get(name)
+    return value if isinstance(value, dict) and value.get("location") == spot.location else {}
+
+
+def _ids(value: dict[str, Any]) -> frozenset[BackupId]:
     ids = value.get("ids")
     return frozenset(BackupId.parse(str(text)) for text in ids) if isinstance(ids, list) else frozenset()
 
 
-def remember(app: str, backup_type: BackupType, destination: str, location: str, left: Iterable[BackupId]) -> None:
-    """*left* are there now."""
-    newest = sorted(left, reverse=True)[:_MOST]
-    value = {"location": location, "ids": [str(backup_id) for backup_id in newest]}
-    Variable.set(_name(app, backup_type, destination), value, tags=["backups"], overwrite=True)
-
-
-def _name(app: str, backup_type: BackupType, destination: str) -> str:
-    return f"backups-{app}-{backup_type}-{destination}"
+def _write(spot: Spot, name: str, ids: list[BackupId], **more: bool) -> None:
+    said = {flag: True for flag, is_so in more.items() if is_so}
+    value = {"location": spot.location, "ids": [str(backup_id) for backup_id in ids], **said}
+    Variable.set(name, value, tags=["backups"], overwrite=True)

@@ -33,18 +33,18 @@ class Plan:
         reasons = self.keep.get(backup_id)
         return ", ".join(reasons) if reasons else _NO_REASON
 
-    def refuse_more_than(self, most: int, apart_from: Collection[BackupId] = ()) -> None:
-        """Pass unless more than *most* would go, without those in *apart_from*; else ``RetentionRefused``.
 
-        So a wrong policy or faked newer records cost little: a person who has read the plan may allow more.
-        """
-        go = len(frozenset(self.drop).difference(apart_from))
-        if go > most:
-            raise RetentionRefused(
-                f"the policy would delete {go} backups at once, more than {most}",
-                "Look at what it would delete: backups prune APP --dry-run"
-                f"\nIf that is right: backups prune APP --max-deletes {go}",
-            )
+def refuse_more_than(most: int, go: int, app: str) -> None:
+    """Pass unless *go*, so many of *app* at once, are more than *most*; else ``RetentionRefused``.
+
+    So a wrong policy or faked newer records cost little: a person who has read the plan may allow more.
+    """
+    if go > most:
+        raise RetentionRefused(
+            f"the policy would delete {go} backups at once, more than {most}",
+            f"Look at what it would delete: backups prune {app} --dry-run"
+            f"\nIf that is right: backups prune {app} --max-deletes {go}",
+        )
 
 
 @dataclass(frozen=True)

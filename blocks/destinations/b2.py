@@ -248,6 +248,11 @@ class B2Destination(Destination):
         check_key(key)
         return self._place.head(key).digest if self._preset.etag_is_md5 else None
 
+    def kept_until(self, key: str) -> datetime | None:
+        """The end of its object lock, as the store says."""
+        found = self._place.find(check_key(key))
+        return found.kept_until.astimezone(UTC) if found and found.kept_until else None
+
     def clean(self, now: datetime) -> tuple[str, ...]:
         """Drop multipart uploads, under keys of ours, that nobody has sent a part to for 24 hours; and old probes."""
         return (*drop_uploads(self._place, now - GRACE), *remove_probes(self._place, now - GRACE))

@@ -152,6 +152,10 @@ class Destination(Block, ABC):
     def digest(self, key: str) -> Digest | None:
         """A digest that the far side computed from the bytes it stores; None where it cannot."""
 
+    def kept_until(self, key: str) -> datetime | None:
+        """Until when a lock keeps *key*, whoever asks to remove it; None where there is none, or nobody can tell."""
+        return None
+
     @property
     def limit(self) -> str:
         """The name of Prefect's global concurrency limit for runs that upload there; empty where there is none."""

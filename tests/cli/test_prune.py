@@ -84,7 +84,11 @@ def test_what_any_schedule_keeps_stays_and_it_is_named(command: Command, ids: li
 def test_more_than_ten_at_once_are_refused_until_they_are_allowed(command: Command, ids: list[str]) -> None:
     refused = command("prune", "pr-shop", "--keep-last", "1", "--max-deletes", "2", code=1)
     assert "pr-disk (files): the policy would delete 3 backups at once, more than 2" in refused.err
-    assert "backups prune APP --max-deletes 3" in refused.err
+    assert "backups prune pr-shop --max-deletes 3" in refused.err
+    shown = command("prune", "pr-shop", "--keep-last", "1", "--max-deletes", "2", "--dry-run")
+    assert shown.out.count("would go") == 6
+    assert "pr-disk: without --dry-run this is refused: the policy would delete 3 backups at once" in shown.err
+    assert "If that is right: backups prune pr-shop --max-deletes 3" in shown.err
     assert listed(command, "pr-disk") == ids
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
@@ -105,6 +106,9 @@ class FaultyDestination(Destination):
     def digest(self, key: str) -> Digest | None:
         self._faults.call("digest", key)
         return self._inner.digest(key)
+
+    def kept_until(self, key: str) -> datetime | None:
+        return self._inner.kept_until(key)
 
     def free_space(self) -> int | None:
         return self._inner.free_space()

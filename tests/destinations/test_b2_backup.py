@@ -112,7 +112,7 @@ def test_retention_where_a_lock_keeps_the_old_ones_says_until_when_and_the_run_s
     assert result.warnings == ()
     newest_one, old = sample.retention()
     assert (newest_one["stays"], old["stays"]) == (True, True)
-    assert "kept by its object lock until" in str(old["why"])
+    assert "locked until" in str(old["why"])
     assert len(Catalog(destination, sample.name, keyring().trust).history().records) == 2
 
 

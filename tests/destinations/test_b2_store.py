@@ -350,6 +350,8 @@ def test_what_a_lock_keeps_is_reported_with_its_end_and_stays_in_sight(locked: P
     retention = {"Mode": "COMPLIANCE", "RetainUntilDate": end}
     # moto forgets it of a multipart upload.
     locked.server.client.put_object_retention(Bucket=locked.bucket, Key=KEY, Retention=retention)
+    assert f"{destination.kept_until(OTHER):%Y-%m-%d}" == until
+    assert destination.kept_until("shop/nothing") is None
     del locked.proxy.calls[:]
     for key in (KEY, OTHER):
         with pytest.raises(KeptByLock, match=f"kept by its object lock until {until}") as caught:

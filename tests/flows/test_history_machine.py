@@ -31,6 +31,7 @@ from hypothesis.stateful import (
 import tasks.retain
 from blocks import LocalDestination
 from tasks.retain import Judged, carry_out, judge, remove_garbage
+from tasks.seen import Seen, Spot
 from tests.destinations.faulty import Faults, FaultyDestination
 from tests.flows.committed import commit
 from vault import marks
@@ -313,11 +314,11 @@ class Months(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def _no_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was there the last time, in memory: whole histories are run through in a second."""
-    seen: dict[str, frozenset[BackupId]] = {}
-    monkeypatch.setattr(tasks.retain, "recall", lambda _app, _type, _name, location: seen.get(location, frozenset()))
+    seen: dict[str, Seen] = {}
+    monkeypatch.setattr(tasks.retain, "recall", lambda spot: seen.get(spot.location, Seen()))
 
-    def remember(_app: str, _type: str, _name: str, location: str, left: set[BackupId]) -> None:
-        seen[location] = frozenset(left)
+    def remember(spot: Spot, left: set[BackupId], *_: object) -> None:
+        seen[spot.location] = Seen(frozenset(left))
 
     monkeypatch.setattr(tasks.retain, "remember", remember)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vault.errors import ConfigError, RetentionRefused
-from vault.plan import Keeper, Plan, make_plan
+from vault.plan import Keeper, Plan, make_plan, refuse_more_than
 from vault.record import BackupId
 from vault.retention import RetentionPolicy
 
@@ -252,12 +252,11 @@ def test_types_are_never_counted_together():
 
 @pytest.mark.fault("Z11")
 def test_more_deletions_than_allowed_are_refused_unless_allowed():
-    plan(KEEP_ONE, nightly(11)).refuse_more_than(10)
-    too_many = plan(KEEP_ONE, nightly(12))
+    refuse_more_than(10, len(plan(KEEP_ONE, nightly(11)).drop), "shop")
+    too_many = len(plan(KEEP_ONE, nightly(12)).drop)
     with pytest.raises(RetentionRefused, match="11 backups at once"):
-        too_many.refuse_more_than(10)
-    too_many.refuse_more_than(11)
-    too_many.refuse_more_than(10, apart_from=too_many.drop[:1])
+        refuse_more_than(10, too_many, "shop")
+    refuse_more_than(11, too_many, "shop")
 
 
 # --- policies ---
