@@ -56,6 +56,7 @@ def services() -> dict[str, dict[str, Any]]:
 def commands() -> list[list[str]]:
     """All command lines of ours and of Prefect in the templates, without the program's path."""
     units = [command(unit.name, "4201")[2:] for unit in UNITS if unit.suffix == ".service"]
+    units = [line for line in units if line[0] in ("prefect", "cli")]
     words = [service["command"] for service in services().values() if "command" in service]
     return units + [line for line in words if line[0] in ("prefect", "backups")]
 
@@ -93,7 +94,7 @@ def test_secrets_are_new_and_only_for_their_owner_and_never_replaced(secrets: Pa
     subprocess.run([ROOT / "deployments/new-secrets", tmp_path], check=True)
     for file in secrets.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
-        assert file.read_text() != (tmp_path / file.name).read_text()
+        assert file.name == "alarm.env" or file.read_text() != (tmp_path / file.name).read_text()
     before = {file: file.read_text() for file in tmp_path.iterdir()}
     again = subprocess.run([ROOT / "deployments/new-secrets", tmp_path], capture_output=True, text=True)
     assert again.returncode == 1

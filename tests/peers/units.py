@@ -16,13 +16,16 @@ def settings(unit: str, name: str, instance: str = "") -> list[str]:
     """What *unit* sets *name* to, in order; ``%i`` is *instance*."""
     lines = (ROOT / "deployments/systemd" / unit).read_text().splitlines()
     found = [line.partition("=")[2] for line in lines if line.startswith(f"{name}=")]
-    return [value.replace("%i", instance).replace("%H", "test") for value in found]
+    whole = unit.replace("@.", f"@{instance}.")
+    return [value.replace("%n", whole).replace("%i", instance).replace("%H", "test") for value in found]
 
 
 def command(unit: str, instance: str = "") -> list[str]:
     """Its ``ExecStart``, as it runs from this checkout."""
     (line,) = settings(unit, "ExecStart", instance)
-    program, *arguments = shlex.split(line)
+    program, *arguments = shlex.split(line.replace(f"{INSTALLED}/deployments", f"{ROOT}/deployments"))
+    if not program.startswith(INSTALLED):
+        return [program, *arguments]
     name = Path(program).relative_to(f"{INSTALLED}/.venv/bin").name
     return [sys.executable, "-m", {"backups": "cli"}.get(name, name), *arguments]
 
