@@ -15,6 +15,7 @@ from console.entries import Entry
 from console.listing import LISTING, Look
 from console.models.backups import Changed, Outcome
 from console.problems import Problem, not_found
+from tasks.seen import Spot, note_removed
 from vault.catalog import Catalog
 from vault.errors import BackupError, IntegrityError, KeptByLock, NotFound
 from vault.marks import marked, put, take_back
@@ -126,7 +127,9 @@ def _is_valid(catalog: Catalog, id: BackupId) -> bool:
 
 
 def _remove(there: There) -> Done:
+    app, store = there.catalog.app, there.catalog.store
     try:
+        note_removed(Spot(app, there.id.type, there.destination, store.location), there.id)
         there.catalog.remove(there.id)
     except KeptByLock as error:
         return Done(there.destination, error=error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -18,7 +18,7 @@ from tasks.keepers import Policies, policies_of
 from tasks.log import run_log
 from tasks.policy import STEP
 from tasks.run import Run
-from tasks.seen import Spot, recall, remember
+from tasks.seen import Spot, recall, recall_removed, remember
 from vault.catalog import Catalog, History
 from vault.errors import AccessDenied, KeptByLock, RetentionRefused
 from vault.milestone import milestone
@@ -143,7 +143,7 @@ def judge(
         damaged=[damaged.key for damaged in history.damaged],
         pinned=history.pinned,
         sources={found: _set_of(tuple([a.source for a in record.artifacts])) for found, record in records.items()},
-        seen=() if accept_missing else seen.ids,
+        seen=() if accept_missing else _asked(lambda: _not_removed(spot, seen.ids, records)),
         destination_clock=clock,
     )
     judged = Judged(destination, backup_type, plan, records, max_deletes, left=locks_of(catalog, plan.drop, now))
@@ -225,6 +225,11 @@ def _refuse_untrusted(history: History) -> None:
     for damaged in history.damaged:
         if damaged.status == "untrusted":
             raise RetentionRefused(f"nothing was deleted: {damaged.error.message}", damaged.error.remedy)
+
+
+def _not_removed(spot: Spot, seen: frozenset[BackupId], there: Collection[BackupId]) -> frozenset[BackupId]:
+    """*seen*, without what somebody has removed on purpose since; asked for only where something is not there."""
+    return seen - recall_removed(spot) if seen.difference(there) else seen
 
 
 def _asked(ask: Callable[[], T]) -> T:

@@ -62,6 +62,25 @@ def recall_waiting(spot: Spot) -> frozenset[BackupId]:
     return _ids(_read(spot, _waiting(spot)))
 
 
+def note_removed(spot: Spot, backup_id: BackupId) -> None:
+    """Somebody removes *backup_id* on purpose: it will not be missed. To be said before it is done.
+
+    It stands beside what was seen, which a run that has listed before may write once more.
+    """
+    before = _read(spot, _removed(spot)).get("ids")
+    ids = [BackupId.parse(str(text)) for text in before] if isinstance(before, list) else []
+    _write(spot, _removed(spot), [*(other for other in ids if other != backup_id), backup_id][-_MOST:])
+
+
+def recall_removed(spot: Spot) -> frozenset[BackupId]:
+    """The last of those that were removed on purpose."""
+    return _ids(_read(spot, _removed(spot)))
+
+
+def _removed(spot: Spot) -> str:
+    return f"{spot.name}_removed"
+
+
 def _waiting(spot: Spot) -> str:
     return f"{spot.name}_waiting"  # which no other spot's name is: none has a "_"
 

@@ -13,11 +13,13 @@ from prefect.states import Cancelled, Crashed, Failed, Running, Scheduled
 from blocks import LocalDestination
 from blocks.signing_key import keyring
 from console.listing import LISTING
+from flows.prune import PruneRefused, prune
 from tests.console.records import at, begin
 from tests.flows.committed import commit
 from tests.flows.conftest import Sample
 from vault.errors import KeptByLock
 from vault.record import BackupId, BackupRecord
+from vault.retention import RetentionPolicy
 from vault.signing import Signer
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -248,3 +250,23 @@ def test_what_a_lock_keeps_is_told_and_stays_listed(
         "Wait until then.",
     )
     assert old.id in listed(client)
+
+
+@pytest.mark.law(4)
+@pytest.mark.fault("T13")
+def test_what_somebody_deletes_here_is_not_missed_by_retention_and_what_is_lost_by_itself_is(
+    client: TestClient, sample: Sample
+) -> None:
+    ids = [committed(sample, day).id for day in range(1, 6)]
+    keep = RetentionPolicy(keep_last=4)
+    prune(app=sample.name, keep=keep)
+    assert client.delete(f"/api/backups/{ids[3]}", params={"confirm": ids[3]}).status_code == 200
+    committed(sample, 6)
+    committed(sample, 7)
+    (place,) = prune(app=sample.name, keep=keep).pruned
+    assert place.judged is not None
+    assert [str(backup_id) for backup_id in place.judged.dropped] == ids[1:2]
+    lost = sample.root / "backups" / sample.name / f"{ids[4]}.json"
+    lost.rename(lost.with_suffix(".gone"))
+    with pytest.raises(PruneRefused, match=f"not listed any more: {ids[4]}"):
+        prune(app=sample.name, keep=keep)

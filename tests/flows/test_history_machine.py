@@ -321,6 +321,7 @@ def _no_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
         seen[spot.location] = Seen(frozenset(left))
 
     monkeypatch.setattr(tasks.retain, "remember", remember)
+    monkeypatch.setattr(tasks.retain, "recall_removed", lambda _spot: frozenset())
 
 
 @pytest.mark.law(1, 2, 3, 4, 11)
