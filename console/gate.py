@@ -27,6 +27,9 @@ from console.who import NOBODY, Who
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 CSRF_HEADER = "X-CSRF-Token"
+SCRIPT_HEADER = "X-Requested-With"
+"""What a script sends where login is off. A page of another site cannot: its browser would ask us first, by a
+``preflight``, and we agree to none; and by a name that was bound to us (DNS rebinding) nobody gets in."""
 LOGIN = "/login"
 _PUBLIC = (LOGIN, "/api/health")
 _FIELD = "csrf"
@@ -173,11 +176,13 @@ def _refuse_others(request: Request, known: Passage, body: bytes) -> None:
     form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
     sent = request.headers.get(CSRF_HEADER) or (_field(body) if form else "")
     fits = compare_digest(sent.encode(), known.csrf.encode()) and bool(known.csrf)
-    if site not in (None, "same-origin", "none") or not own or not fits:
+    script = known.who is not None and known.who.via == "nobody" and bool(request.headers.get(SCRIPT_HEADER))
+    if site not in (None, "same-origin", "none") or not own or not (fits or script):
         raise Problem(
             HTTPStatus.FORBIDDEN,
             "this was not sent by a page of this console, or the page is too old",
-            f"Load the page again. A script sends a token, or {CSRF_HEADER} as GET /api/session gives it.",
+            "Load the page again. A script sends a token: Authorization: Bearer TOKEN (backups console token add);"
+            f" where login is off, {SCRIPT_HEADER}: script will do.",
         )
 
 

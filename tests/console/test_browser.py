@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import threading
 from contextlib import closing
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -230,3 +235,29 @@ def test_who_guesses_has_to_wait_and_who_has_an_account_gets_to_where_he_wanted(
         expect(page.get_by_role("heading", name="Log in")).to_be_visible()
     finally:
         machine.run("console", "user", "remove", "anna")
+
+
+def test_a_page_of_another_site_cannot_change_anything_though_no_login_is_asked_for(
+    desk: Desk, machine: Machine, tmp_path: Path
+) -> None:
+    (tmp_path / "index.html").write_text("<!doctype html><title>another site</title>")
+    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server, desk.browser.new_context() as context:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        body = json.dumps({"name": "stolen", "kind": "local", "fields": {"root": str(tmp_path / "stolen")}})
+        for kind, mode in product(("application/json", "text/plain"), ("cors", "no-cors")):
+            for script in ({}, {"X-Requested-With": "curl"}):
+                options = {"method": "POST", "mode": mode, "body": body, "headers": {"Content-Type": kind, **script}}
+                page.evaluate(
+                    "([url, options]) => fetch(url, options).catch(() => 'stopped by the browser').then(() => null)",
+                    [f"{desk.url}/api/backup-destinations", options],
+                )
+        page.evaluate(
+            "([url, body]) => navigator.sendBeacon(url, new Blob([body], {type: 'text/plain'}))",
+            [f"{desk.url}/api/backup-destinations", body],
+        )
+        server.shutdown()
+    assert "stolen" not in machine.run("destination", "list").stdout
+    assert not (tmp_path / "stolen").exists()

@@ -15,7 +15,7 @@ from blocks import console_accounts as kept
 from blocks.loading import missing
 from console.api import create
 from console.exchange import LARGEST_BODY
-from console.gate import CSRF_HEADER
+from console.gate import CSRF_HEADER, SCRIPT_HEADER
 from console.sessions import IDLE, LONGEST
 from console.throttle import Throttle
 from tests.console.conftest import ADDRESS
@@ -91,6 +91,32 @@ def test_without_an_account_everything_is_open_to_this_machine_and_says_so(
     assert client.get("/api/apps", headers={"Authorization": "Bearer backups_wrong"}).status_code == 401
 
 
+def test_a_script_on_this_machine_needs_no_token_and_a_page_of_another_site_cannot_pass_for_one(
+    prefect_api: object,
+) -> None:
+    change = {"json": {"name": "x", "kind": "nosuch", "fields": {}}}  # let through, it is no kind of destination
+    script = {SCRIPT_HEADER: "curl"}
+    with TestClient(create(), base_url=ADDRESS, raise_server_exceptions=False) as client:
+        assert client.post("/api/backup-destinations", **change, headers=script).status_code == 422
+        refused = client.post("/api/backup-destinations", **change)
+        assert refused.status_code == 403
+        assert SCRIPT_HEADER in refused.json()["remedy"]
+        for odd in (
+            {"Origin": "https://evil.example"},
+            {"Origin": "http://127.0.0.1:8000"},
+            {"Origin": "null"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+            {SCRIPT_HEADER: ""},
+        ):
+            assert client.post("/api/backup-destinations", **change, headers={**script, **odd}).status_code == 403, odd
+        bound = {**script, "Host": "evil.example:4280", "Origin": "http://evil.example:4280"}
+        assert client.post("/api/backup-destinations", **change, headers=bound).status_code == 421
+        asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": SCRIPT_HEADER.lower()}
+        before = client.options("/api/backup-destinations", headers={"Origin": "https://evil.example", **asks})
+        assert not [name for name in before.headers if name.startswith("access-control-")]
+
+
 @pytest.mark.parametrize("bind", ["0.0.0.0", "::", "10.1.2.3", "backups.example.org", ""])  # noqa: S104
 def test_beyond_loopback_nothing_is_open_without_an_account(prefect_api: object, bind: str) -> None:
     for app, elsewhere in ((create(bind), True), (create(closed=True), False)):
@@ -122,6 +148,13 @@ def test_nobody_gets_in_without_a_token_or_a_login(door: Door) -> None:
     assert door.client.get("/static/console.css").status_code == 200
     assert door.client.get("/static/..%2f..%2fapi.py").status_code == 404
     assert door.client.get("/static/../api/apps").status_code in (401, 404)
+
+
+def test_where_there_are_accounts_a_script_needs_a_token_and_a_session_the_token_of_its_page(door: Door) -> None:
+    script = {SCRIPT_HEADER: "curl"}
+    assert door.client.post("/api/destination-tests", json={}, headers=script).status_code == 401
+    door.log_in()
+    assert door.client.post("/api/destination-tests", json={}, headers=script).status_code == 403
 
 
 def test_a_token_has_its_scope_until_it_expires_or_is_revoked(door: Door) -> None:
