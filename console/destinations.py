@@ -109,19 +109,15 @@ def change_destination(name: str, given: ChangeDestination, if_match: str | None
     return get_destination(name)
 
 
-def remove_destination(name: str, confirm: str | None) -> None:
-    """Forget a destination. ``Problem`` 409 while an app, a schedule or a backup there needs it, and says which."""
+def remove_destination(name: str, confirm: str | None, force: bool = False) -> None:
+    """Forget a destination. ``Problem`` 409 while an app, a schedule or a backup there needs it, and says which.
+
+    Where it cannot be listed, nobody can tell, and that is refused too. With *force* nobody looks at what lies there.
+    """
     ref = _ref(name)
     confirmed(name, confirm)
-    held = use.held_at(ref)
-    if held.backups:
-        raise Problem(
-            HTTPStatus.CONFLICT,
-            f"destination {name} is used by {held}",
-            "Delete those first. To forget the destination and leave them where they are, use the command:"
-            f" backups destination remove {name}",
-            used_by=[*map(str, users_of([ref])[ref]), str(held)],
-        )
+    if not force:
+        _refuse_holding(name, ref)
     try:
         with _changing:
             remove(_WHAT, ref)
@@ -129,6 +125,20 @@ def remove_destination(name: str, confirm: str | None) -> None:
     except InUse as error:
         used_by = [*map(str, error.users)]
         raise Problem(HTTPStatus.CONFLICT, error.message, error.remedy, used_by=used_by) from None
+
+
+def _refuse_holding(name: str, ref: str) -> None:
+    leave = f"To forget the destination, and leave there what lies there: force=true with confirm={name}."
+    try:
+        held = use.held_at(ref)
+    except BackupError as error:
+        found = Problem.of(error)
+        detail = f"nobody can tell what lies at destination {name}: {found.detail}"
+        raise Problem(found.status, detail, f"{found.remedy} {leave}".strip()) from error
+    if held.backups:
+        used_by = [*map(str, users_of([ref])[ref]), str(held)]
+        detail = f"destination {name} is used by {held}"
+        raise Problem(HTTPStatus.CONFLICT, detail, f"Delete those first. {leave}", used_by=used_by)
 
 
 def test_destination(name: str) -> ProbeResult:

@@ -84,3 +84,9 @@ def cookie(name: str, value: str, seconds: int, secure: bool) -> str:
     if secure:
         made[name]["secure"] = True
     return made.output(header="").strip()
+
+
+def secured(set_cookie: str) -> str:
+    """The same ``Set-Cookie``, for HTTPS only."""
+    parts = set_cookie.split("; ")
+    return set_cookie if "secure" in map(str.lower, parts) else "; ".join([*parts, "Secure"])

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from console import audit, headers
-from console.exchange import Heard, again, cookie, read, replay
+from console.exchange import Heard, again, cookie, read, replay, secured
 from console.idempotency import Replays, checked
 from console.keeper import Keeper, is_loopback
 from console.problems import Problem
@@ -158,6 +158,11 @@ class Gate:
         made = MutableHeaders(scope=message)
         headers.secure(made, request.scope, message["status"], known.is_open)
         secure = self._keeper.secure(request)
+        if secure:  # the cookies that a page has set, too
+            kept = [secured(value) for value in made.getlist("Set-Cookie")]
+            del made["Set-Cookie"]
+            for value in kept:
+                made.append("Set-Cookie", value)
         if known.cookie is not None:
             made.append("Set-Cookie", cookie(session_cookie(secure), known.cookie, IDLE if known.cookie else 0, secure))
         if known.visitor is not None:

@@ -36,7 +36,6 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         412: "It was changed meanwhile: the ETag is another",
         413: "It is too large",
         422: "Something that was sent does not fit; errors has it field by field",
-        428: "A precondition or a confirmation is missing",
         429: "Too many tries: Retry-After says when",
         502: "A destination or a server failed",
         503: "Prefect or a destination does not answer now",

@@ -117,7 +117,7 @@ def remove(request: Request, name: str, form: Posted, _who: Admin) -> Response:
     """Forget it."""
 
     def do() -> tuple[str, str]:
-        destinations.remove_destination(name, form.text("confirm"))
+        destinations.remove_destination(name, form.text("confirm"), form.on("force"))
         return "/destinations", f"Forgot destination {name}. What lies there was not touched."
 
     return submit(request, form, "destination_remove.html", do, name=name)

@@ -19,9 +19,10 @@ from console.access import Admin, Operator, Reader
 from console.models.schedules import AddSchedule, ChangeSchedule, NextRuns, Schedule
 from console.pages.flash import redirect
 from console.pages.forms import MISTAKES, Form, Posted, submit
-from console.pages.policy import KEEP_FIELDS, TYPES, keep_values, policy
+from console.pages.policy import KEEP_FIELDS, TYPES, keep_values, policies_at, policy
 from console.pages.rendering import page
 from console.problems import problem_of
+from vault.retention import RetentionPolicy
 
 router = APIRouter(include_in_schema=False)
 _CRONS = (
@@ -62,7 +63,7 @@ def add(request: Request, form: Posted, _who: Admin) -> Response:
 
     def do() -> tuple[str, str]:
         when = {"cron": form.text("cron"), "timezone": form.text("timezone")}
-        given = AddSchedule(name=form.maybe("name"), **when, **_said(form))
+        given = AddSchedule(name=form.maybe("name"), **when, **_said(form, None))
         made = schedules.add_schedule(form.text("app"), given)
         return "/schedules", f"Saved schedule {made.name}. It runs next at {made.next_run_at_local}."
 
@@ -83,6 +84,7 @@ def edit_page(request: Request, name: str, _who: Admin) -> Response:
         grace_hours=one.grace_hours,
         etag=one.etag,
         **keep_values(one.keep),
+        **{name: value for at, rules in (one.keep_at or {}).items() for name, value in keep_values(rules, at).items()},
     )
     return page(request, _FORM, form=form, **_about(form, one.app, one))
 
@@ -93,7 +95,7 @@ def edit(request: Request, name: str, form: Posted, _who: Admin) -> Response:
     one = schedules.get_schedule(name)
 
     def do() -> tuple[str, str]:
-        given = ChangeSchedule(cron=form.text("cron"), timezone=form.text("timezone"), **_said(form))
+        given = ChangeSchedule(cron=form.text("cron"), timezone=form.text("timezone"), **_said(form, one))
         schedules.change_schedule(name, given, form.maybe("etag"))
         return "/schedules", f"Changed schedule {name}."
 
@@ -106,7 +108,8 @@ def retention_page(request: Request, form: Posted, _who: Operator) -> Response:
     app, name, one, preview, status = form.text("app"), form.maybe("schedule"), None, None, 200
     try:
         one = schedules.get_schedule(name) if name else None
-        preview = retention.retention_preview(app, form.maybe("type"), policy(form), instead_of=name)  # type: ignore[arg-type]
+        given = policy(form), _said_of_places(form, one)
+        preview = retention.retention_preview(app, form.maybe("type"), *given, instead_of=name)  # type: ignore[arg-type]
     except MISTAKES as error:
         form, status = form.failed(error), 422
     about = {**_about(form, app, one), "preview": preview, "trying": True}
@@ -145,15 +148,20 @@ def remove(request: Request, name: str, form: Posted, _who: Admin) -> Response:
     return submit(request, form, "schedule_remove.html", do, name=name)
 
 
-def _said(form: Form) -> dict[str, Any]:
+def _said(form: Form, one: Schedule | None) -> dict[str, Any]:
     """What the form has in common for new ones and changes, as the API takes it."""
     return {
         "type": form.maybe("type"),
         "destinations": form.texts("destinations") or None,
         "keep": policy(form),
+        "keep_at": _said_of_places(form, one) or None,
         "ping": form.maybe("ping"),
         "grace_hours": form.maybe("grace_hours"),
     }
+
+
+def _said_of_places(form: Form, one: Schedule | None) -> dict[str, RetentionPolicy]:
+    return policies_at(form, (one and one.keep_at) or {}, (one and one.timezone) or form.text("timezone"))
 
 
 def _about(form: Form, app: str = "", one: Schedule | None = None) -> dict[str, Any]:
@@ -169,7 +177,7 @@ def _about(form: Form, app: str = "", one: Schedule | None = None) -> dict[str, 
         "places": [(block_name(ref), block_name(ref)) for ref in saved(DESTINATIONS)],
         "pings": [("", "none"), *((block_name(ref), block_name(ref)) for ref in saved([PING_SLUG]))],
         "keep_fields": KEEP_FIELDS,
-        "keep_at": [*(one.keep_at or {})] if one else [],
+        "keep_at": sorted({*map(block_name, saved(DESTINATIONS)), *((one and one.keep_at) or {})}),
         "more_wrong": any(form.text(name) for name in ("ping", "grace_hours")),
         "runs": runs,
         "wrong": wrong,

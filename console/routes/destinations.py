@@ -22,6 +22,7 @@ from console.models.destinations import (
 )
 
 router = APIRouter(tags=["destinations"])
+Force = Annotated[bool, Query(description="Whatever lies there, also where nobody can look. It stays there.")]
 IfMatch = Annotated[str | None, Header(description="The ETag of what you have seen: 412 where it was changed since.")]
 Confirm = Annotated[str | None, Query(description="The name, once more: this cannot be taken back.")]
 
@@ -65,9 +66,9 @@ def change_destination(
 
 
 @router.delete("/backup-destinations/{name}", status_code=HTTPStatus.NO_CONTENT)
-def remove_destination(name: str, _who: Admin, confirm: Confirm = None) -> None:
+def remove_destination(name: str, _who: Admin, confirm: Confirm = None, force: Force = False) -> None:
     """Forget a destination; 409 while an app, a schedule or a backup there needs it: `used_by` says which."""
-    destinations.remove_destination(name, confirm)
+    destinations.remove_destination(name, confirm, force)
 
 
 @router.post("/backup-destinations/{name}/test")

@@ -54,7 +54,7 @@ def test_a_schedule_is_made_paused_and_removed(desk: Desk, tmp_path: Path) -> No
     page.get_by_label("When").fill("0 4 * *")
     expect(page.locator("[data-preview]")).to_contain_text("five fields")
     page.get_by_label("When").fill("0 5 * * *")
-    page.get_by_label("The newest").fill("3")
+    page.get_by_label("The newest", exact=True).fill("3")
     page.get_by_role("button", name="What would stay?").click()
     expect(page.locator("#retention")).to_contain_text("Nothing of it lies there yet.")
     fine(page)
@@ -73,6 +73,45 @@ def test_a_schedule_is_made_paused_and_removed(desk: Desk, tmp_path: Path) -> No
     button.click()
     expect(page.get_by_text("Removed schedule browsed-backup.")).to_be_visible()
     expect(page.get_by_text("No schedule yet")).to_be_visible()
+
+
+def test_what_stays_at_one_destination_is_edited_in_the_form_with_javascript_and_without(
+    desk: Desk, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/a").write_text("a")
+    for name in ("near", "far"):
+        desk.machine.run("destination", "add", "local", name, f"{tmp_path}/{name}")
+    desk.machine.run("app", "add", "kept", "--source", f"{tmp_path}/files", "--to", "near", "--to", "far")
+    desk.machine.run("schedule", "add", "kept", "--cron", "0 4 * * *", "--keep-last", "7", "--keep-at", "far:yearly=5")
+    for script, monthly in ((True, "6"), (False, "8")):
+        page = desk.sit("/schedules/kept-backup/edit", java_script_enabled=script)
+        years = page.get_by_label("Years at far", exact=True)
+        expect(years).to_be_visible()
+        expect(years).to_have_value("5")
+        if script:  # none is saved for it yet
+            expect(page.get_by_label("Months at near", exact=True)).to_be_hidden()
+            page.get_by_text("Other rules at near").click()
+        page.get_by_label("Months at near", exact=True).fill("x")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("alert")).to_contain_text("keep_at.near")
+        page.get_by_label("Months at near", exact=True).fill(monthly)
+        page.get_by_role("button", name="What would stay?").click()
+        expect(page.locator("#retention")).to_contain_text("near")
+        if script:
+            fine(page)
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_text("Changed schedule kept-backup.")).to_be_visible()
+        kept = desk.machine.json("schedule", "show", "kept-backup")
+        rules = {name: {**rules} for name, rules in kept["keep_at"].items()}
+        assert (rules["near"]["keep_monthly"], rules["far"]["keep_yearly"]) == (int(monthly), 5)
+    page.goto("/schedules/kept-backup/edit")
+    page.get_by_label("Months at near", exact=True).fill("")
+    page.get_by_label("Years at far", exact=True).fill("")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Changed schedule kept-backup.")).to_be_visible()
+    kept = desk.machine.json("schedule", "show", "kept-backup")
+    assert (kept["keep"]["keep_last"], kept["keep_at"]) == (7, None)
 
 
 def test_setting_up_works_without_javascript(desk: Desk, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.console.browser_settings import (
     test_a_destination_is_added_when_its_test_has_passed,
     test_a_schedule_is_made_paused_and_removed,
     test_setting_up_works_without_javascript,
+    test_what_stays_at_one_destination_is_edited_in_the_form_with_javascript_and_without,
 )
 from tests.console.hostile import ID, RUN, TEXT
 from tests.peers.command import Machine
@@ -31,6 +32,7 @@ __all__ = [
     "test_a_destination_is_added_when_its_test_has_passed",
     "test_a_schedule_is_made_paused_and_removed",
     "test_setting_up_works_without_javascript",
+    "test_what_stays_at_one_destination_is_edited_in_the_form_with_javascript_and_without",
 ]
 expect.set_options(timeout=PATIENCE)
 

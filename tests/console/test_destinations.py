@@ -216,10 +216,24 @@ def test_a_destination_that_is_needed_is_not_forgotten(client: TestClient, sampl
     assert "1 backup there" in refused.json()["detail"]
     record.unlink()
     (sample.root / "alone").rename(sample.root / "away")
-    assert client.delete(f"{API}/{alone}?confirm={alone}").status_code == 502, "nobody can tell what lies there"
+    refused = client.delete(f"{API}/{alone}?confirm={alone}")
+    assert (refused.status_code, "nobody can tell what lies at" in refused.json()["detail"]) == (502, True)
+    assert f"force=true with confirm={alone}" in refused.json()["remedy"], "a way is named"
     (sample.root / "away").rename(sample.root / "alone")
     assert client.delete(f"{API}/{alone}?confirm={alone}").status_code == 204
     assert client.delete(f"{API}/{alone}?confirm={alone}").status_code == 404
+
+
+def test_a_destination_that_cannot_be_listed_any_more_is_forgotten_by_force_with_its_name(
+    client: TestClient, sample: Sample
+) -> None:
+    lost, used = sample.add_destination("lost").partition("/")[2], f"{sample.name}-backups"
+    (sample.root / "lost").rename(sample.root / "away")
+    assert wrong_fields(client.delete(f"{API}/{lost}?force=true")) == ["confirm"]
+    assert client.delete(f"{API}/{used}?confirm={used}&force=true").status_code == 409, "an app needs it"
+    assert client.delete(f"{API}/{lost}?confirm={lost}&force=true").status_code == 204
+    assert client.get(f"{API}/{lost}").status_code == 404
+    assert (sample.root / "away").exists()
 
 
 def test_a_destination_that_cannot_be_read_is_shown_with_the_reason(

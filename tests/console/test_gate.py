@@ -201,6 +201,10 @@ def test_over_https_the_cookie_is_never_sent_in_clear(accounts: dict[str, str]) 
         assert "Secure" in cookie.split("; ")
         assert "max-age=" in done.headers["strict-transport-security"]
         assert client.get("/api/session").status_code == 200
+        form = {"csrf": client.get("/api/session").json()["csrf_token"]}
+        told = client.post("/backups/nosuch/pin", data=form, headers=HTML, follow_redirects=False)
+        flashes = [line for line in told.headers.get_list("set-cookie") if line.startswith("backups-flash=")]
+        assert [line.lower().split("; ").count("secure") for line in flashes] == [1], told.headers
 
 
 def test_a_session_ends_when_it_is_not_used_and_after_half_a_day_and_a_used_one_goes_on(door: Door) -> None:

@@ -66,7 +66,12 @@ def test_a_destination_is_tried_added_changed_and_forgotten(client: TestClient, 
     (tmp_path / "gone").rename(tmp_path / "disk")
     remove = f"/destinations/{name}/remove"
     assert f"has to be {name}" in said(post(remove, confirm="other"))
-    assert f"Forgot destination {name}." in said(post(remove, confirm=name))
+    (tmp_path / "disk").rename(tmp_path / "gone")
+    refused = post(remove, confirm=name)
+    assert "nobody can tell what lies at" in said(refused)
+    assert 'name="force"' in refused.text
+    assert f"has to be {name}" in said(post(remove, confirm="other", force="on"))
+    assert f"Forgot destination {name}." in said(post(remove, confirm=name, force="on"))
     assert client.get(edit).status_code == 404
 
 

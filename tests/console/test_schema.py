@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from http import HTTPStatus
 
 import pytest
 import schemathesis
@@ -17,6 +19,8 @@ from schemathesis.specs.openapi.checks import (
 
 from blocks import console_accounts as kept
 from console.api import create
+from console.problems import RESPONSES
+from tests.peers.units import ROOT
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 _APP = create()
@@ -30,6 +34,22 @@ def token(prefect_api: object) -> Iterator[str]:
     """A token that may do everything."""
     yield kept.add_token("schema", "admin", None)
     kept.ConsoleAccounts.delete(kept.DOCUMENT)
+
+
+def test_no_answer_is_documented_that_is_never_given_and_every_change_of_what_has_an_etag_takes_if_match() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "console").rglob("*.py"))
+    given = {HTTPStatus[name] for name in re.findall(r"HTTPStatus\.([A-Z_]+)", code)}
+    assert set(RESPONSES) <= given
+    assert given - set(RESPONSES) <= {200, 201, 202, 204, 421, 500}
+    paths = _APP.openapi()["paths"]
+    tagged = {path for path, methods in paths.items() if "put" in methods and "get" in methods}
+    takes = {
+        path
+        for path, methods in paths.items()
+        for one in methods.get("put", {}).get("parameters", [])
+        if one["name"] == "if-match"
+    }
+    assert takes == tagged == {"/api/backup-destinations/{name}", "/api/backup-schedules/{name}"}
 
 
 @schema.parametrize()
