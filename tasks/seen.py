@@ -5,16 +5,18 @@ Prefect keeps it, as a variable: so all workers know it. It is no truth: where i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import json
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prefect.types import MAX_VARIABLE_VALUE_LENGTH
 from prefect.variables import Variable
 
 from vault.record import BackupId, BackupType
 
 _MOST = 140
-"""Ids in one variable: its value has 5 000 characters at most (Prefect's ``MAX_VARIABLE_VALUE_LENGTH``)."""
+"""Ids in one variable; fewer where its value would have more than 5 000 characters (``MAX_VARIABLE_VALUE_LENGTH``)."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ def recall(spot: Spot) -> Seen:
 def remember(spot: Spot, left: Iterable[BackupId], denied: bool = False, waiting: Collection[BackupId] = ()) -> None:
     """*left* are there now. *waiting* are those of them that were to go: the oldest of these are kept in mind."""
     if waiting:
-        _write(spot, _waiting(spot), sorted(waiting)[:_MOST])
-    _write(spot, spot.name, sorted(left, reverse=True)[:_MOST], denied=denied, waits=bool(waiting))
+        _write(spot, _waiting(spot), sorted(waiting))
+    _write(spot, spot.name, sorted(left, reverse=True), denied=denied, waits=bool(waiting))
 
 
 def recall_waiting(spot: Spot) -> frozenset[BackupId]:
@@ -69,7 +71,7 @@ def note_removed(spot: Spot, backup_id: BackupId) -> None:
     """
     before = _read(spot, _removed(spot)).get("ids")
     ids = [BackupId.parse(str(text)) for text in before] if isinstance(before, list) else []
-    _write(spot, _removed(spot), [*(other for other in ids if other != backup_id), backup_id][-_MOST:])
+    _write(spot, _removed(spot), [backup_id, *(other for other in ids if other != backup_id)])
 
 
 def recall_removed(spot: Spot) -> frozenset[BackupId]:
@@ -95,7 +97,13 @@ def _ids(value: dict[str, Any]) -> frozenset[BackupId]:
     return frozenset(BackupId.parse(str(text)) for text in ids) if isinstance(ids, list) else frozenset()
 
 
-def _write(spot: Spot, name: str, ids: list[BackupId], **more: bool) -> None:
-    said = {flag: True for flag, is_so in more.items() if is_so}
-    value = {"location": spot.location, "ids": [str(backup_id) for backup_id in ids], **said}
+def _write(spot: Spot, name: str, ids: Sequence[BackupId], **more: bool) -> None:
+    """As many of *ids* as fit, from the first one on."""
+    value: dict[str, Any] = {"location": spot.location, "ids": [], **{flag: True for flag, so in more.items() if so}}
+    room = MAX_VARIABLE_VALUE_LENGTH - len(json.dumps(value))
+    for backup_id in ids[:_MOST]:
+        room -= len(json.dumps(str(backup_id))) + len(", ")
+        if room < 0:
+            break
+        value["ids"].append(str(backup_id))
     Variable.set(name, value, tags=["backups"], overwrite=True)
