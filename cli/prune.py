@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -29,6 +30,7 @@ def prune(
     instead_of: Annotated[list[str] | None, Repeated] = None,
     max_deletes: int = 10,
     accept_missing: Annotated[bool, Flag] = False,
+    orphans: Annotated[bool, Flag] = False,
     dry_run: Annotated[bool, Flag] = False,
     json: Annotated[bool, Flag] = False,
 ) -> int:
@@ -37,12 +39,13 @@ def prune(
     Example: backups prune shop --dry-run
 
     What any schedule of the app keeps stays; the options here keep more. Without a schedule and an option, what the app
-    says stays. Nothing is deleted where anything looks odd: it is said what, and what to do about it.
+    says stays. Nothing is deleted where anything looks odd: it is said what, and what to do about it. What dead runs
+    left, without a record, goes a day after it was first seen so.
 
     Parameters
     ----------
     app
-        A saved app.
+        An app. It may have been removed, or be one of safety backups, such as shop-before-restore.
     type
         Only backups of this type.
     to
@@ -53,6 +56,8 @@ def prune(
         A schedule that does not count: the options here take its place. Repeatable.
     max_deletes
         Delete nothing at a destination where more than so many of one type would go.
+    orphans
+        Delete no backup, only what lies there without a record.
     accept_missing
         Go on although backups that were there the last time are gone: somebody removed them on purpose.
     dry_run
@@ -78,6 +83,7 @@ def prune(
                 max_deletes=max_deletes,
                 accept_missing=accept_missing,
                 dry_run=dry_run,
+                orphans=orphans,
             )
         except PruneRefused as error:
             _show(error.result, json)
@@ -94,20 +100,21 @@ def _show(result: PruneResult, json: bool) -> None:
     if rows:
         show_table(("DESTINATION", "BACKUP", "SIZE", "", "WHY"), rows)
     elif not any(one.error for one in result.pruned):
-        note(f"There is no backup of {result.app} for which anything says what is to stay.")
+        note(f"There is nothing of {result.app} for which anything says what is to stay, or which has no record.")
     for one in result.pruned:
         if one.judged and result.dry_run:
             count = len(one.judged.go)
             note(f"{one.destination}: {count} of {len(one.judged.records)} backups of type {one.type} would go.")
             if one.judged.refused:
                 note(f"{one.destination}: without --dry-run this is refused: {one.judged.refused}")
+        if one.garbage and one.garbage.verdicts:
+            said = f"{one.garbage.going} would go" if result.dry_run else f"{len(one.garbage.removed)} went"
+            note(f"{one.destination}: {len(one.garbage.verdicts)} of type {one.type} have no record; {said}.")
 
 
-def _rows(one: Pruned, dry_run: bool) -> list[tuple[str, ...]]:
-    if one.judged is None:
-        return []
+def _rows(one: Pruned, dry_run: bool) -> Iterator[tuple[str, ...]]:
     goes = "would go" if dry_run else "deleted"
-    return [
-        (row["destination"], row["backup"], human(row["size"]), "stays" if row["stays"] else goes, row["why"])
-        for row in one.judged.rows()
-    ]
+    for part in (one.judged, one.garbage):
+        for row in part.rows() if part else ():
+            stays = "stays" if row["stays"] else goes
+            yield row["destination"], row["backup"], human(row["size"]), stays, row["why"]

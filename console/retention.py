@@ -42,7 +42,8 @@ def retention_preview(
 
 def _judged(pruning: Pruning, name: str) -> list[PreviewAt]:
     try:
-        return [_at(one) for one in prune_at(pruning, name)] or [PreviewAt(destination=name)]
+        judged = [one for one in prune_at(pruning, name) if one.judged or one.error]
+        return [_at(one) for one in judged] or [PreviewAt(destination=name)]
     except BackupError as error:
         return [PreviewAt(destination=name, trouble=Trouble.of(name, error))]
 

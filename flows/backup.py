@@ -25,6 +25,7 @@ from tasks.catch_up import catch_up
 from tasks.cleanup import cleanup
 from tasks.commit import commit
 from tasks.dump import dump
+from tasks.garbage import Collected
 from tasks.policy import as_it_is
 from tasks.preflight import Wanted, preflight
 from tasks.retain import Judged, others_of, retain
@@ -167,6 +168,7 @@ def _commit(run: Run, carried: list[Carried]) -> None:
 def _retain(run: Run) -> None:
     """A retention that refuses or fails is a warning: the backup itself is good."""
     judged: list[Judged] = []
+    garbage: list[Collected] = []
     small = defaultdict[Small, list[str]](list)
     run.progress.stage("retain")
     others = others_of(run) if run.committed else None
@@ -181,7 +183,8 @@ def _retain(run: Run) -> None:
         done = future.result()
         run.warnings += done.warnings
         judged += [done.judged] if done.judged else []
+        garbage += [done.garbage] if done.garbage else []
         for one in done.small:
             small[one].append(name)
     tell_small(run, small)
-    show_retention(run.app, judged)
+    show_retention(run.app, judged, garbage)

@@ -17,7 +17,7 @@ from flows.transfer import error_of, wait_all
 from tasks.log import run_log
 from tasks.policy import as_it_is
 from tasks.prune import Pruned, Pruning, Saved, prune_task
-from vault.errors import BackupError
+from vault.errors import BackupError, ConfigError
 from vault.plan import MAX_DELETES
 from vault.record import BackupType
 from vault.retention import RetentionPolicy
@@ -47,6 +47,7 @@ class PruneResult:
                     "deleted": [str(backup_id) for backup_id in one.judged.dropped] if one.judged else [],
                     "would_be_refused": (one.judged and one.judged.refused) or None,
                     "backups": [*one.judged.rows()] if one.judged else [],
+                    "orphans": [*one.garbage.rows()] if one.garbage else [],
                 }
                 for one in self.pruned
             ],
@@ -82,11 +83,12 @@ def prune(
     max_deletes: Annotated[int, Field(ge=0)] = MAX_DELETES,
     accept_missing: bool = False,
     dry_run: bool = False,
+    orphans: bool = False,
 ) -> PruneResult:
-    """Delete the backups of an app that newer ones replace, and that none of its schedules keeps.
+    """Delete the backups of an app that newer ones replace and none of its schedules keeps, and what has no record.
 
     Args:
-        app: The saved app.
+        app: The app. It may have been removed, or be one of safety backups, such as shop-before-restore.
         type: Only database, files or full; empty takes all types.
         destinations: Where, each as block-type-slug/name; empty takes all to which its backups go.
         keep: Which backups stay besides those that its schedules keep; without a schedule, empty: as the app says.
@@ -95,10 +97,11 @@ def prune(
         max_deletes: Delete nothing where more than so many of one type would go.
         accept_missing: Go on although backups that were there the last time are gone.
         dry_run: Only show what would go.
+        orphans: Delete no backup: remove only what lies there without a record.
     """
     saved = Saved.read(app)
     places = saved.places(destinations)
-    keepers = saved.keepers(keep, keep_at or {}, places, instead_of or [])
+    keepers = {} if orphans else saved.keepers(keep, keep_at or {}, places, instead_of or [])
     pruning = Pruning(app, places, keyring().trust, type, keepers, max_deletes, accept_missing, dry_run)
     futures = {name: prune_task.submit(as_it_is(pruning), name) for name in places}
     wait_all(None, [*futures.values()])
@@ -111,8 +114,10 @@ def prune(
             pruned.append(Pruned(name, "", error=error))
         else:
             raise error
+    if not pruned and saved.app is None:
+        raise ConfigError(f"no app {app} is saved, and nothing of it lies at {', '.join(places) or 'any destination'}")
     result = PruneResult(app, dry_run, tuple(pruned))
-    show_retention(app, [one.judged for one in pruned if one.judged])
+    show_retention(app, [one.judged for one in pruned if one.judged], [one.garbage for one in pruned if one.garbage])
     for one in pruned:
         run_log().info("%s %s: %s", one.destination, one.type, _said(one, dry_run))
     if any(one.error for one in pruned):
@@ -121,10 +126,15 @@ def prune(
 
 
 def _said(one: Pruned, dry_run: bool) -> str:
-    if one.judged is None:
+    if one.error is not None:
         return error_text(one.error)
-    if not dry_run:
-        return f"{len(one.judged.dropped)} went"
-    go, refused = len(one.judged.go), one.judged.refused
-    would = f"; this would be refused: {refused}" if refused else ""
-    return f"{go} would go, {len(one.judged.records) - go} stay{would}"
+    said = []
+    if one.judged is not None:
+        go, refused = len(one.judged.go), one.judged.refused
+        would = f"; this would be refused: {refused}" if refused else ""
+        going = f"{go} would go, {len(one.judged.records) - go} stay{would}"
+        said.append(going if dry_run else f"{len(one.judged.dropped)} went")
+    if one.garbage is not None and one.garbage.verdicts:
+        go, found = one.garbage.going if dry_run else len(one.garbage.removed), len(one.garbage.verdicts)
+        said.append(f"{go} of {found} without a record {'would go' if dry_run else 'went'}")
+    return "; ".join(said)

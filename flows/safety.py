@@ -26,18 +26,18 @@ from tasks.run import Run, Sum, Transfer
 from tasks.upload import upload_spool
 from tasks.verify import verify_object
 from vault.codec import Codec
+from vault.garbage import SAFETY
 from vault.milestone import milestone
 from vault.process import kill_all
 from vault.record import Artifact, BackupId
 from vault.workspace import Turn, Workspace, default_root
 
-_SUFFIX = "-before-restore"
 _AT = "safety"
 
 
 def back_up_target(app: str, like: Artifact, target: Source, destination: Destination, keys: Keyring) -> str:
     """What to tell of the backup of what *target* holds: committed and verified, encrypted as *like* is."""
-    kept_as = app[: 63 - len(_SUFFIX)].rstrip("-") + _SUFFIX
+    kept_as = app[: 63 - len(SAFETY)].rstrip("-") + SAFETY
     run = _run(kept_as, like, target, destination, keys)
     try:
         with run.carrying(like.source, None, 0) as transfer:

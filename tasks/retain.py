@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeVar
 
@@ -12,8 +12,8 @@ import httpx
 from prefect import task
 from prefect.exceptions import PrefectException
 
-from blocks.destinations.base import Destination
 from tasks.bound import locks_of, refuse_too_many
+from tasks.garbage import Collected, Garbage
 from tasks.keepers import Policies, policies_of
 from tasks.log import run_log
 from tasks.policy import STEP
@@ -23,12 +23,11 @@ from vault.catalog import Catalog, History
 from vault.errors import AccessDenied, KeptByLock, RetentionRefused
 from vault.milestone import milestone
 from vault.plan import MAX_DELETES, Keeper, Plan, make_plan
-from vault.record import BackupId, BackupRecord, BackupType, backup_of
+from vault.record import BackupId, BackupRecord, BackupType
+from vault.retention import RetentionPolicy
 from vault.sizes import Small, small_ones, suspiciously_small
 
 T = TypeVar("T")
-
-ORPHAN_GRACE = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ class Retained:
     warnings: tuple[str, ...] = ()
     small: tuple[Small, ...] = ()
     """What is suspicious about the new backup, where no policy would refuse because of it."""
+    garbage: Collected | None = None
 
 
 def others_of(run: Run) -> Policies | RetentionRefused | None:
@@ -90,27 +90,43 @@ def others_of(run: Run) -> Policies | RetentionRefused | None:
 
 
 def apply_retention(run: Run, destination: str, others: Policies | RetentionRefused | None) -> Retained:
-    """Delete what newer verified backups replace and no policy keeps, neither the run's nor *others*; and old garbage.
+    """Delete what newer verified backups replace and no policy keeps, neither the run's nor *others*; then garbage.
 
     Raises ``RetentionRefused`` before anything is deleted when anything looks odd. Without a policy of the run's own
-    only what is suspicious about the new backup is said.
+    only what is suspicious about the new backup is said, and garbage goes where retention would not refuse.
     """
     now = datetime.now(UTC)
     store, own = run.destinations[destination], run.committed[destination]
     catalog = Catalog(store, run.app, run.keyring.trust)
     history = catalog.history()
-    remove_garbage(store, history, min(now, own.clock))
+    garbage = Garbage(catalog, history, run.id.type, destination)
     keep = run.keep_at.get(destination, run.keep)
-    if keep is None or others is None:
-        small = tuple(small_ones(history, run.id.type, now))
-        return Retained(warnings=tuple(map(str, small)), small=small)
-    if run.id not in {record.backup_id for record in history.records}:
-        raise RetentionRefused(f"{destination} does not list the backup that was committed just now")
+    deletes = keep is not None and others is not None
+    small = () if deletes else tuple(small_ones(history, run.id.type, now))
+    warnings = tuple(map(str, small))
+    try:
+        if run.id not in {record.backup_id for record in history.records}:
+            raise RetentionRefused(f"{destination} does not list the backup that was committed just now")
+        keepers = _keepers(others, destination, run.id.type, keep) if deletes else ()
+        judged = judge(catalog, history, keepers, run.id.type, destination, now=now, clock=own.clock)
+    except RetentionRefused as refused:
+        held = garbage.hold(refused.message)
+        if deletes:
+            raise
+        return Retained(None, warnings, small, held)
+    done = carry_out(catalog, judged) if deletes else None
+    collected = garbage.collect(now, own.clock)
+    if collected.trouble:
+        warnings += (f"garbage at {destination}: {collected.trouble}",)
+    return Retained(done, warnings, small, collected)
+
+
+def _keepers(
+    others: Policies | RetentionRefused | None, destination: str, kind: BackupType, keep: RetentionPolicy | None
+) -> tuple[Keeper, ...]:
     if isinstance(others, RetentionRefused):
         raise others
-    keepers = others.at(destination, run.id.type, keep)
-    judged = judge(catalog, history, keepers, run.id.type, destination, now=now, clock=own.clock)
-    return Retained(carry_out(catalog, judged))
+    return others.at(destination, kind, keep) if others else ()
 
 
 def judge(
@@ -187,24 +203,6 @@ def carry_out(catalog: Catalog, judged: Judged) -> Judged:
     done = replace(judged, dropped=tuple(dropped), left=left)
     _remember(catalog, done, denied)
     return done
-
-
-def remove_garbage(store: Destination, history: History, now: datetime) -> None:
-    """Unfinished uploads, and artifacts without a record, of runs that began more than 24 hours before *now*.
-
-    *now* is the earlier of our clock and the destination's: one that is ahead would make the living look old (D07,
-    D10, Z02).
-    """
-    store.clean(now)
-    for orphan in history.orphans:
-        backup_id = backup_of(orphan.key)
-        if backup_id and max(backup_id.created_at, orphan.modified) < now - ORPHAN_GRACE:
-            try:
-                store.remove(orphan.key)
-            except KeptByLock:
-                run_log().info("%s is kept by a lock, and goes later", orphan.key)
-            except AccessDenied:
-                return
 
 
 def _small(history: History, backup_type: BackupType) -> list[Small]:

@@ -1,22 +1,26 @@
-"""What was left at a destination the last time, so that a listing that shrinks by itself is noticed.
+"""What was seen at a destination the last time: backups, so that a listing that shrinks by itself is noticed; orphans.
 
-Prefect keeps it, as a variable: so all workers know it. It is no truth: where it is lost, nothing is compared.
+Prefect keeps it, as variables: so all workers know it. It is no truth: where it is lost, nothing is compared, and what
+has no record is seen for the first time.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from prefect.types import MAX_VARIABLE_VALUE_LENGTH
 from prefect.variables import Variable
 
-from vault.record import BackupId, BackupType
+from vault.errors import ConfigError
+from vault.record import BackupId, BackupType, parse_utc, utc
 
 _MOST = 140
 """Ids in one variable; fewer where its value would have more than 5 000 characters (``MAX_VARIABLE_VALUE_LENGTH``)."""
+_MOST_ORPHANS = 50
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,26 @@ def _read(spot: Spot, name: str) -> dict[str, Any]:
 def _ids(value: dict[str, Any]) -> frozenset[BackupId]:
     ids = value.get("ids")
     return frozenset(BackupId.parse(str(text)) for text in ids) if isinstance(ids, list) else frozenset()
+
+
+def recall_orphans(spot: Spot) -> dict[BackupId, datetime]:
+    """Since when each has no record, as ``remember_orphans`` was told. Raises where Prefect is down."""
+    since = _read(spot, _orphans(spot)).get("since")
+    try:
+        return {BackupId.parse(str(one)): parse_utc(str(at)) for one, at in since.items()} if since else {}
+    except (ConfigError, ValueError, AttributeError):  # somebody else's: it counts as lost
+        return {}
+
+
+def remember_orphans(spot: Spot, since: Mapping[BackupId, datetime]) -> None:
+    """*since* is when each was first seen without a record; of many, those that were seen first."""
+    first = sorted(since.items(), key=lambda seen: (seen[1], seen[0].order()))[:_MOST_ORPHANS]
+    value = {"location": spot.location, "since": {str(backup_id): utc(at) for backup_id, at in first}}
+    Variable.set(_orphans(spot), value, tags=["backups"], overwrite=True)
+
+
+def _orphans(spot: Spot) -> str:
+    return f"{spot.name}_orphans"
 
 
 def _write(spot: Spot, name: str, ids: Sequence[BackupId], **more: bool) -> None:

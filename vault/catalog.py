@@ -14,6 +14,7 @@ from contextlib import closing
 from datetime import datetime
 
 from vault.errors import BadRecord, ConfigError, Corrupt, DestinationError, IntegrityError, NotFound, printable
+from vault.garbage import is_ours
 from vault.history import Damaged as Damaged
 from vault.history import FromTheFuture, Latest, is_future, means
 from vault.history import History as History
@@ -92,10 +93,10 @@ class Catalog:
             upload.abort()
 
     def remove(self, backup_id: BackupId) -> None:
-        """Delete a backup: the record first, then the artifacts (law 3). Idempotent."""
+        """Delete a backup: the record first, then the artifacts (law 3). Idempotent. What is not ours stays (D08)."""
         self.store.remove(record_key(self.app, backup_id))
         for stored in list(self.store.list(f"{self.app}/")):
-            if backup_of(stored.key) == backup_id:
+            if backup_of(stored.key) == backup_id and is_ours(stored.key):
                 self.store.remove(stored.key)
 
 

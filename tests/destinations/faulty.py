@@ -33,6 +33,8 @@ class Faults:
     """Each commit succeeds, and says that it did not."""
     short_list: bool = False
     """A listing breaks after its first object."""
+    lost: frozenset[str] = frozenset()
+    """Keys that a listing leaves out, though they are there."""
     unavailable: dict[Call, int] = field(default_factory=dict)
     calls: list[tuple[Call, str]] = field(default_factory=list)
 
@@ -96,7 +98,7 @@ class FaultyDestination(Destination):
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         self._faults.call("list", prefix)
-        found = self._inner.list(prefix)
+        found = (stored for stored in self._inner.list(prefix) if stored.key not in self._faults.lost)
         return _broken(found) if self._faults.short_list else found
 
     def remove(self, key: str) -> None:

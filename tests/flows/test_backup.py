@@ -359,19 +359,6 @@ def test_a_run_that_would_delete_more_than_ten_backups_deletes_none_and_says_how
     assert len(sample.history().records) == 1
 
 
-@pytest.mark.fault("D07", "D10", "K06")
-def test_what_dead_runs_left_goes_when_it_is_a_day_old(sample: Sample) -> None:
-    place = sample.destination()
-    for days, name in ((2, "old"), (0, "new")):
-        at = datetime.now(UTC) - timedelta(days=days)
-        upload = place.upload(artifact_key(sample.name, BackupId.new(at, "files"), name, "tar"))
-        upload.append(Segment.of(b"content"))
-        stored = upload.commit()
-        os.utime(place.root / stored.key, (at.timestamp(), at.timestamp()))
-    backup(app=sample.name, type="files")
-    assert [orphan.key.split(".")[1] for orphan in sample.history().orphans] == ["new"]
-
-
 @pytest.mark.law(1, 2)
 @pytest.mark.fault("K13")
 def test_a_run_that_is_interrupted_waits_for_its_uploads_before_it_cleans_up(

@@ -7,6 +7,7 @@ artifact to retention; only what a run reads is made up.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,9 +29,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+import tasks.garbage
 import tasks.retain
 from blocks import LocalDestination
-from tasks.retain import Judged, carry_out, judge, remove_garbage
+from tasks.garbage import Garbage
+from tasks.retain import Judged, carry_out, judge
 from tasks.seen import Seen, Spot
 from tests.destinations.faulty import Faults, FaultyDestination
 from tests.flows.committed import commit
@@ -86,6 +89,9 @@ class Place:
     foreign: dict[Path, bytes] = field(default_factory=dict)
     broken: Path | None = None
     """A record that somebody has spoilt."""
+    moved: dict[Path, dict[Path, bytes]] = field(default_factory=dict)
+    """Records that somebody has moved away, and what lay there of each backup then."""
+    aged: set[Path] = field(default_factory=set)
 
     @property
     def root(self) -> Path:
@@ -96,6 +102,15 @@ class Place:
     @property
     def catalog(self) -> Catalog:
         return Catalog(self.store, APP, TRUST)
+
+    def age(self, now: datetime) -> None:
+        """What is new there was written *now*."""
+        for path in {*(self.root / APP).iterdir()} - self.aged:
+            os.utime(path, (now.timestamp(), now.timestamp()))
+            self.aged.add(path)
+
+    def files(self, backup_id: BackupId) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in (self.root / APP).glob(f"{backup_id}*")}
 
     def history(self) -> History:
         return Catalog(self.store.inner, APP, TRUST).history()
@@ -118,6 +133,8 @@ class Months(RuleBasedStateMachine):
     refusals: ClassVar[list[str]] = []
     plans: ClassVar[list[int]] = []
     """How many each plan that was carried out was to delete, over all histories."""
+    removed: ClassVar[list[BackupId]] = []
+    """What went since it had no record."""
 
     @initialize()
     def begin(self) -> None:
@@ -136,6 +153,7 @@ class Months(RuleBasedStateMachine):
                 sources = "df" if days == 8 else "d"
                 made = commit(inner, APP, OURS, dict.fromkeys(sources, b"night"), self.now - timedelta(days=days))
                 self.places[name].held[made.backup_id] = frozenset(sources)
+                self.places[name].age(self.now - timedelta(days=days))
 
     def teardown(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -175,11 +193,17 @@ class Months(RuleBasedStateMachine):
         for backup_id in new:
             place.held[backup_id] = frozenset(sources)
 
-    @rule(name=st.sampled_from(NAMES), policy=policies, dies_in=st.integers(0, 30) | st.none(), many=st.booleans())
-    def prune(self, name: str, policy: RetentionPolicy, dies_in: int | None, many: bool) -> None:
+    @rule(
+        name=st.sampled_from(NAMES),
+        policy=policies,
+        dies_in=st.integers(0, 30) | st.none(),
+        many=st.booleans(),
+        accept=st.booleans(),
+    )
+    def prune(self, name: str, policy: RetentionPolicy, dies_in: int | None, many: bool, accept: bool) -> None:
         place = self.places[name]
         with place.failing(dies_in, None):
-            self._retain(place, policy, None if many else 2)
+            self._retain(place, policy, None if many else 2, accept)
 
     @rule(name=st.sampled_from(NAMES), one=policies, other=policies)
     def prune_twice_at_once(self, name: str, one: RetentionPolicy, other: RetentionPolicy) -> None:
@@ -188,7 +212,7 @@ class Months(RuleBasedStateMachine):
         judged = []
         for policy in (one, one if one.keep_last > 1 else other):
             try:
-                judged.append(self._judged(place, policy, 10))
+                judged.append(self._judged(place, place.catalog.history(), policy, 10))
             except RetentionRefused:
                 return
         for plan in judged:
@@ -247,33 +271,107 @@ class Months(RuleBasedStateMachine):
                 place.catalog.remove(damaged.backup_id)
         place.broken = None
 
-    @rule(name=st.sampled_from(NAMES))
-    def a_day_later_garbage_goes(self, name: str) -> None:
-        self.now += timedelta(hours=25)
+    @rule(
+        name=st.sampled_from(NAMES),
+        which=st.integers(0, 20),
+        hours=st.lists(st.integers(1, 60), min_size=1, max_size=3),
+        policy=policies | st.none(),
+    )
+    def a_listing_loses_a_record(self, name: str, which: int, hours: list[int], policy: RetentionPolicy | None) -> None:
+        """For a run, or for some."""
         place = self.places[name]
-        remove_garbage(place.store, place.catalog.history(), self.now)
+        there = sorted(found for found in place.held if found.created_at <= self.now)
+        lost = there[which % len(there)] if there else None
+        place.faults.lost = frozenset({f"{APP}/{lost}.json"})
+        try:
+            for more in hours:
+                self.now += timedelta(hours=more)
+                self._retain(place, policy)
+        finally:
+            place.faults.lost = frozenset()
 
-    def _judged(self, place: Place, policy: RetentionPolicy, most: int | None) -> Judged:
+    @precondition(lambda self: self.rarely())
+    @rule(name=st.sampled_from(NAMES), which=st.integers(0, 20), rotten=st.booleans())
+    def somebody_moves_a_record_away(self, name: str, which: int, rotten: bool) -> None:
+        """As our message about a damaged one says; or by mistake."""
+        place = self.places[name]
+        path = place.broken
+        if not rotten and place.held:
+            backup_id = sorted(place.held)[which % len(place.held)]
+            path = place.root / APP / f"{backup_id}.json"
+            del place.held[backup_id]
+            place.pinned.discard(backup_id)
+        elif path is not None:
+            place.broken = None
+        if path is not None:
+            path.rename(path.with_suffix(".json.bak"))
+            place.moved[path] = place.files(BackupId.parse(path.stem))
+
+    @rule(name=st.sampled_from(NAMES))
+    def somebody_moves_them_back(self, name: str) -> None:
+        place = self.places[name]
+        for path, _ in sorted(place.moved.items()):
+            path.with_suffix(".json.bak").rename(path)
+            backup_id = BackupId.parse(path.stem)
+            for record in place.history().records:
+                if record.backup_id == backup_id:
+                    place.held[backup_id] = frozenset(artifact.source for artifact in record.artifacts)
+                    break
+            else:
+                place.broken = place.broken or path
+        place.moved = {}
+
+    @rule(name=st.sampled_from(NAMES), policy=policies | st.none())
+    def a_day_later(self, name: str, policy: RetentionPolicy | None) -> None:
+        self.now += timedelta(hours=25)
+        self._retain(self.places[name], policy)
+
+    def _judged(
+        self, place: Place, history: History, policy: RetentionPolicy | None, most: int | None, accept: bool = False
+    ) -> Judged:
+        return judge(
+            place.catalog,
+            history,
+            [Keeper(policy)],
+            "files",
+            "x",
+            now=self.now,
+            clock=None,
+            max_deletes=most,
+            accept_missing=accept,
+        )
+
+    def _retain(
+        self, place: Place, policy: RetentionPolicy | None, most: int | None = 10, accept: bool = False
+    ) -> None:
+        """Retention, and then garbage, as a run does it; without a policy, too."""
+        place.age(self.now)
         history = place.catalog.history()
-        return judge(place.catalog, history, [Keeper(policy)], "files", "x", now=self.now, clock=None, max_deletes=most)
-
-    def _retain(self, place: Place, policy: RetentionPolicy | None, most: int | None = 10) -> None:
-        if policy is None:
-            return
+        garbage = Garbage(place.catalog, history, "files", "x")
         future = any(record.backup_id.created_at > self.now for record in place.history().records)
         try:
-            judged = self._judged(place, policy, most)
+            judged = self._judged(place, history, policy, most, accept)
         except RetentionRefused as refused:
             self.refusals.append(refused.message)
+            garbage.hold(refused.message)
             return
         assert place.broken is None, "one record that cannot be believed stops all deletion"
         assert not future, "and so does one of the future"
         newest = max(judged.records, default=None)
         assert newest is None or newest in judged.plan.keep
-        assert len(judged.plan.keep) >= min(policy.min_keep, len(judged.records))
+        assert len(judged.plan.keep) >= min(policy.min_keep if policy else 1, len(judged.records))
+        assert policy or not judged.plan.drop
         assert most is None or len(judged.plan.drop) <= most
         self.plans.append(len(judged.plan.drop))
-        carry_out(place.catalog, judged)
+        if policy is not None:
+            carry_out(place.catalog, judged)
+        before = {path: path.stat().st_mtime for path in (place.root / APP).iterdir()}
+        seen = tasks.garbage.recall_orphans(garbage._spot)
+        self.removed += sorted(garbage.collect(self.now, self.now).removed)
+        for path in before.keys() - {*(place.root / APP).iterdir()}:
+            first = seen.get(BackupId.parse(path.name.partition(".")[0]))
+            assert first is not None, "nothing goes the first time that it is seen"
+            assert max(first.timestamp(), before[path]) < (self.now - timedelta(days=1)).timestamp()
 
     # -- what holds
 
@@ -302,6 +400,8 @@ class Months(RuleBasedStateMachine):
             assert {path: path.read_bytes() for path in place.foreign} == place.foreign
             if place.broken is not None:
                 assert place.broken.exists(), "what cannot be believed is never deleted by itself"
+            for path, files in place.moved.items():
+                assert place.files(BackupId.parse(path.stem)) == files, "a backup lost its record, and nothing else"
 
     @invariant()
     def no_record_stands_without_its_artifacts(self) -> None:
@@ -322,13 +422,17 @@ def _no_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(tasks.retain, "remember", remember)
     monkeypatch.setattr(tasks.retain, "recall_removed", lambda _spot: frozenset())
+    since: dict[str, dict[BackupId, datetime]] = {}
+    monkeypatch.setattr(tasks.garbage, "living_runs", tuple)
+    monkeypatch.setattr(tasks.garbage, "recall_orphans", lambda spot: since.get(spot.location, {}))
+    monkeypatch.setattr(tasks.garbage, "remember_orphans", lambda spot, seen: since.update({spot.location: seen}))
 
 
 @pytest.mark.law(1, 2, 3, 4, 11)
 @pytest.mark.fault("D08", "D10", "D11", "D20", "X07", "Z01", "Z02", "Z11", "K11")
 @pytest.mark.parametrize("histories", [12, pytest.param(200, marks=pytest.mark.slow)])
 def test_whatever_happens_in_any_order_the_laws_hold(histories: int) -> None:
-    Months.refusals, Months.plans = [], []
+    Months.refusals, Months.plans, Months.removed = [], [], []
     few = histories < 100  # the same ones each time
     health = list(HealthCheck)
     limits = settings(
@@ -340,7 +444,8 @@ def test_whatever_happens_in_any_order_the_laws_hold(histories: int) -> None:
         phases=[Phase.generate] if few else [*Phase],  # to find the shortest way to a failure takes minutes
     )
     run_state_machine_as_test(Months, settings=limits)  # type: ignore[no-untyped-call]
+    assert Months.removed, "nothing went that had no record: nothing was tried"
     if not few:
-        for reason in ("believed", "from the future", "at once"):
+        for reason in ("not listed any more", "believed", "from the future", "at once"):
             assert any(reason in refusal for refusal in Months.refusals), f"never refused: {reason}"
         assert sum(Months.plans) > 100, "next to nothing was deleted: nothing was tried"

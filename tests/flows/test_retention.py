@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,16 +19,25 @@ from vault import marks
 from vault.errors import AccessDenied, ConfigError, KeptByLock
 from vault.record import BackupId
 from vault.retention import RetentionPolicy
+from vault.store import StoredObject
 
 LAST_TWO = RetentionPolicy(keep_last=2)
 GOES = "no rule keeps it, newer backups replace it"
 
 
 def made(sample: Sample, days_ago: int, size: int = 100_000, where: str = "backups") -> BackupId:
-    """A backup of that day, as a run would have left it."""
+    """A backup of that day, as a run would have left it: its files are as old as it is."""
     at = datetime.now(UTC) - timedelta(days=days_ago)
     content = {f"{sample.name}-files": b"x" * size}
-    return commit(sample.destination(where), sample.name, keyring().signer, content, at).backup_id
+    backup_id = commit(sample.destination(where), sample.name, keyring().signer, content, at).backup_id
+    for name in files(sample, backup_id, where):
+        os.utime(sample.destination(where).root / sample.name / name, (at.timestamp(), at.timestamp()))
+    return backup_id
+
+
+def files(sample: Sample, backup_id: BackupId, where: str = "backups") -> set[str]:
+    """What lies there of a backup, whatever its name."""
+    return {path.name for path in (sample.destination(where).root / sample.name).glob(f"{backup_id}*")}
 
 
 def there(sample: Sample, where: str = "backups") -> list[BackupId]:
@@ -98,12 +109,54 @@ def test_a_listing_that_shrank_by_itself_stops_all_deletion_until_a_person_accep
     pruned(sample, keep=RetentionPolicy(keep_last=4))
     lost = sample.destination().root / sample.name / f"{ids[3]}.json"
     lost.rename(lost.with_suffix(".gone"))
+    left = files(sample, ids[3])
     assert f"not listed any more: {ids[3]}" in refused(sample, keep=LAST_TWO)
     assert there(sample) == [ids[1], ids[2], ids[4]]
     assert "not listed any more" in refused(sample, keep=LAST_TWO), "asking again is no answer"
+    run = backup(app=sample.name, type="files", keep=RetentionPolicy(keep_last=3))
+    assert any(f"not listed any more: {ids[3]}" in said for said in run.warnings)
+    assert files(sample, ids[3]) == left, "its artifacts are a good backup, which has lost its record for now"
     pruned(sample, keep=LAST_TWO, accept_missing=True)
-    assert there(sample) == [ids[2], ids[4]]
+    assert there(sample) == [ids[4], BackupId.parse(run.id)]
     pruned(sample, keep=LAST_TWO)
+    assert files(sample, ids[3]) == left
+
+
+@pytest.mark.law(3, 4)
+@pytest.mark.fault("D08", "D10", "D11")
+@pytest.mark.parametrize("keep", [LAST_TWO, None], ids=["with a policy", "without one"])
+def test_a_record_that_rotted_and_was_moved_away_costs_nothing_of_its_backup(
+    sample: Sample, keep: RetentionPolicy | None
+) -> None:
+    ids = [made(sample, days) for days in (3, 2, 1)]
+    record = sample.destination().root / sample.name / f"{ids[2]}.json"
+    record.write_bytes(record.read_bytes()[:-40])
+    backup(app=sample.name, type="files", keep=keep)
+    record.rename(record.with_suffix(".json.bak"))
+    left = files(sample, ids[2])
+    assert len(left) == 2
+    for _ in range(2):
+        backup(app=sample.name, type="files", keep=keep)
+        assert files(sample, ids[2]) == left
+
+
+@pytest.mark.law(4)
+@pytest.mark.fault("T13", "T14", "D10")
+def test_a_record_that_a_listing_has_lost_costs_nothing_of_its_backup(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [made(sample, days) for days in (3, 2, 1)]
+    left, real = files(sample, ids[1]), LocalDestination.list
+
+    def short(self: LocalDestination, prefix: str) -> Iterator[StoredObject]:
+        return (stored for stored in real(self, prefix) if not stored.key.endswith(f"{ids[1]}.json"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalDestination, "list", short)
+        pruned(sample, keep=RetentionPolicy(keep_last=9))
+        backup(app=sample.name, type="files")
+    assert files(sample, ids[1]) == left
+    assert ids[1] in there(sample)
 
 
 @pytest.mark.law(4)
