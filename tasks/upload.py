@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from threading import Lock
 
 from prefect import task
@@ -20,6 +20,8 @@ from vault.parallel import ordered
 from vault.spool import Reader, Segment
 from vault.store import StoredObject
 
+_REMEDY = "Copy the backup there from another destination (`backups copy`), or back up again."
+
 
 def upload_spool(transfer: Transfer, destination: str) -> StoredObject:
     """The object is committed under its key only after the dump was proven whole."""
@@ -28,7 +30,9 @@ def upload_spool(transfer: Transfer, destination: str) -> StoredObject:
         with transfer.timed(f"upload {destination}"):
             held_back = _send(transfer, destination, reader)
             milestone("upload:sent")
-            stored = _begun(transfer, destination).commit()
+            sent = _begun(transfer, destination)
+            with _given_up(transfer, destination):
+                stored = sent.commit()
         for segment in held_back:
             reader.done(segment)
         milestone("upload:committed")
@@ -58,7 +62,8 @@ def _send(transfer: Transfer, destination: str, reader: Reader) -> deque[Segment
 
     def append(segment: Segment) -> None:
         sending = transfer.uploads[destination]
-        sending.append(segment)
+        with _given_up(transfer, destination):
+            sending.append(segment)
         with lock:
             while pending and pending[0].offset + pending[0].size <= sending.offset:
                 reader.done(pending.popleft())
@@ -100,8 +105,18 @@ def _begin(transfer: Transfer, destination: str) -> Upload:
             return store.upload(transfer.key)
         raise UploadLost(
             f"{store.location} has lost what was sent of {transfer.key}, and the spool holds its beginning no more",
-            "Copy the backup there from another destination (`backups copy`), or back up again.",
+            _REMEDY,
         ) from error
+
+
+@contextmanager
+def _given_up(transfer: Transfer, destination: str) -> Iterator[None]:
+    """An upload that the destination knows no more, as after hours in which nothing came, is begun anew by a retry."""
+    try:
+        yield
+    except NotFound as error:
+        where = transfer.run.destinations[destination].location
+        raise UploadLost(f"{where} has given up what was sent of {transfer.key}", _REMEDY) from error
 
 
 @task(name="upload", task_run_name="upload {transfer.source} to {destination}", **STEP)
