@@ -31,7 +31,7 @@ from tasks.preflight import Wanted, preflight
 from tasks.retain import Judged, others_of, retain
 from tasks.run import Run, Sum, Transfer
 from vault.codec import Codec
-from vault.errors import SpoolError
+from vault.errors import SpoolError, in_step
 from vault.log import about, also
 from vault.milestone import milestone
 from vault.record import Artifact, BackupType, Verification
@@ -88,7 +88,8 @@ def backup(
 
 
 def _back_up(wanted: Wanted) -> BackupResult:
-    run = preflight(wanted)
+    with in_step("preflight"):
+        run = preflight(wanted)
     window = Window(run)
     try:
         with uploading(run) as late, reading(run) as later, showing(run.progress):
@@ -96,7 +97,8 @@ def _back_up(wanted: Wanted) -> BackupResult:
                 run.begin_now()
             also(id=str(run.id))
             announce(run)
-            window.open()
+            with in_step("before the reading"):
+                window.open()
             carried = read_all(run, dump, window.close)
             _commit(run, carried)
             _retain(run)
@@ -162,7 +164,7 @@ def _commit(run: Run, carried: list[Carried]) -> None:
     for name, future in futures.items():
         error = error_of(future)
         if error is not None:
-            run.fail(name, error)
+            run.fail(name, error, f"commit at {name}")
 
 
 def _retain(run: Run) -> None:

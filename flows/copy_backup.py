@@ -107,7 +107,7 @@ def _copy(copy: Copy) -> None:
     for name, future in futures.items():
         error = error_of(future)
         if error is not None:
-            run.fail(name, error)
+            run.fail(name, error, f"commit at {name}")
 
 
 def _outcome(copy: Copy) -> CopyResult:

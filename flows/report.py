@@ -88,13 +88,23 @@ class BackupResult:
 
 
 def told(what: str, landings: Sequence[Landing]) -> tuple[str, str]:
-    """Message and remedy of *what* failed at some of its destinations, or at all."""
+    """Message and remedy of *what* failed at some of its destinations, or at all.
+
+    The message has the first line of each error. All others follow in their order, for each destination by itself: the
+    step, what tools said, what to do; once where several have the same.
+    """
     failed = [landing for landing in landings if landing.error]
     good = [landing.name for landing in landings if landing.record]
     lines = "; ".join(f"{landing.name}: {landing.error.splitlines()[0]}" for landing in failed)
     parts = [f"committed at {', '.join(good)}"] * bool(good) + [f"failed at {lines}"] * bool(failed)
-    remedies = {line for landing in failed for line in landing.error.splitlines()[1:]}
-    return f"{what}: {'; '.join(parts)}", " ".join(sorted(remedies))
+    more: dict[str, list[str]] = {}
+    for landing in failed:
+        if rest := "\n".join(landing.error.splitlines()[1:]):
+            more.setdefault(rest, []).append(landing.name)
+    heads = len(failed) > 1
+    return f"{what}: {'; '.join(parts)}", "\n".join(
+        f"At {', '.join(names)}:\n{rest}" if heads else rest for rest, names in more.items()
+    )
 
 
 class BackupFailed(BackupError):
@@ -103,7 +113,7 @@ class BackupFailed(BackupError):
     def __init__(self, result: BackupResult, after: BackupError | None = None) -> None:
         message, remedy = told(f"backup {result.id} of {result.app}", result.destinations)
         if after is not None:
-            message, remedy = f"{message}; {after.message}", f"{remedy} {after.remedy}".strip()
+            message, remedy = f"{message}; {after.message}", f"{remedy}\n{after.remedy}".strip()
         super().__init__(message, remedy)
         self.result, self.after = result, after
 

@@ -72,13 +72,13 @@ def _send(transfer: Transfer, fill: Task[[Transfer], Any]) -> tuple[Sum, list[st
         transfer.spool.abort(fill_error)  # also where the task failed before it could do so itself
     wait_all(transfer, [summing, *uploads.values()])
     errors = {name: error for name, future in uploads.items() if (error := error_of(future)) is not None}
-    _raise_if_lost(errors, len(uploads))
+    _raise_if_lost(errors, len(uploads), f"upload {source}")
     for name, error in errors.items():
         if not (fill_error and _is_echo(error)):
-            run.fail(name, error)
+            run.fail(name, error, f"upload {source} to {name}")
     _raise_if_all_failed(run)
-    _raise(filling)
-    _raise(summing)
+    _raise(filling, f"{fill.name} {source}")
+    _raise(summing, f"{checksum.name} {source}")
     return summing.result(), [*uploads]
 
 
@@ -91,7 +91,7 @@ def _proven(transfer: Transfer, total: Sum, destinations: list[str]) -> Carried:
     for name, proof in proofs.items():
         problem = error_of(proof)
         if problem is not None:
-            run.fail(name, problem)
+            run.fail(name, problem, f"verify {source} at {name}")
     _raise_if_all_failed(run)
     return Carried(transfer, total, {name: proof.result() for name, proof in proofs.items() if name in run.live})
 
@@ -121,10 +121,10 @@ def error_of(future: PrefectFuture[Any]) -> BaseException | None:
     return found if found is None or isinstance(found, BaseException) else BackupError(str(found))
 
 
-def _raise(future: PrefectFuture[Any]) -> None:
+def _raise(future: PrefectFuture[Any], step: str) -> None:
     error = error_of(future)
     if error is not None:
-        raise error
+        raise error.at(step) if isinstance(error, BackupError) else error
 
 
 def _is_echo(error: BaseException) -> bool:
@@ -132,11 +132,11 @@ def _is_echo(error: BaseException) -> bool:
     return isinstance(error, SpoolError) and error.__cause__ is not None
 
 
-def _raise_if_lost(errors: dict[str, BaseException], uploads: int) -> None:
+def _raise_if_lost(errors: dict[str, BaseException], uploads: int, step: str) -> None:
     """Where every destination lost what it was sent, another try is the way; where one still has it, a copy is."""
     lost = [error for error in errors.values() if isinstance(error, UploadLost)]
     if lost and len(lost) == uploads:
-        raise lost[0]
+        raise lost[0].at(step)
 
 
 def _raise_if_all_failed(run: Run) -> None:

@@ -27,7 +27,7 @@ def uploading(run: Run) -> Iterator[bool]:
         for name, limit in limits.items():
             if limit in busy:
                 place = run.destinations[name]
-                run.fail(name, _busy(place.location, place.max_runs, began))
+                run.fail(name, _busy(place.location, place.max_runs, began), "wait for its turn")
         yield waiting.happened
 
 

@@ -24,7 +24,7 @@ from tasks.policy import ONCE, STEP
 from tasks.progress import Progress
 from tasks.resolve import Plan, RestoreRequest, identities, resolve_backup
 from vault.codec import Codec, decode
-from vault.errors import BackupError, Corrupt, NotFound, RestoreIncomplete, SpoolError
+from vault.errors import BackupError, Corrupt, NotFound, RestoreIncomplete, SpoolError, in_step
 from vault.log import about
 from vault.milestone import milestone
 from vault.record import Artifact
@@ -197,15 +197,17 @@ def restore_backup(
     sweep(default_root())
     progress = progress or Progress(f"restore {request.app}")
     progress.stage("resolve")
-    plan = steps.resolve(request, destination, trust)
+    with in_step("resolve"):
+        plan = steps.resolve(request, destination, trust)
     progress.expect(sum(artifact.size for artifact, _ in plan.artifacts))
     workspace = Workspace(default_root(), f"restore-{plan.record.id}")
     try:
         progress.stage("fetch")
-        fetched = [
-            (artifact, steps.fetch(destination, artifact, workspace.path, progress), target)
-            for artifact, target in plan.artifacts
-        ]
+        with in_step("fetch"):
+            fetched = [
+                (artifact, steps.fetch(destination, artifact, workspace.path, progress), target)
+                for artifact, target in plan.artifacts
+            ]
         if plan.base is not None:
             plan.base.mkdir(exist_ok=True)
         done: list[Restored] = []
@@ -217,9 +219,10 @@ def restore_backup(
             try:
                 done.append(steps.apply(artifact, path, target, request, workspace.path))
             except BackupError as error:
+                error.at(f"apply {artifact.source}")
                 if len(fetched) == 1:
                     raise
-                raise _incomplete(plan, done, error) from error
+                raise _incomplete(plan, done, error).at(error.step) from error
     finally:
         workspace.remove()
     warnings = (*plan.warnings, *saved)

@@ -24,7 +24,7 @@ from tasks.limits import Limits
 from tasks.places import Places
 from tasks.progress import Progress
 from vault.codec import Codec, Encoded
-from vault.errors import HookFailed, SpoolError
+from vault.errors import BackupError, HookFailed, SpoolError
 from vault.record import Artifact, BackupId, BackupRecord, Reading, artifact_key
 from vault.retention import RetentionPolicy
 from vault.spool import Reader, Spool
@@ -139,8 +139,10 @@ class Run:
         self.workspace.remove()
         self.turn.end()
 
-    def fail(self, destination: str, error: BaseException) -> None:
-        """*destination* is out of this run; its first error is the one that counts."""
+    def fail(self, destination: str, error: BaseException, step: str = "preflight") -> None:
+        """*destination* is out of this run, for *error* in *step*; its first error is the one that counts."""
+        if isinstance(error, BackupError):
+            error.at(step)
         self.failures.setdefault(destination, error)
 
 

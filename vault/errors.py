@@ -6,7 +6,9 @@ secret: whoever raises passes text through :func:`redact` where a tool's own wor
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Self
 
 
 class BackupError(Exception):
@@ -16,9 +18,26 @@ class BackupError(Exception):
         super().__init__(message, remedy)  # both in args: survives pickling
         self.message = message
         self.remedy = remedy
+        self.step = ""
+
+    def at(self, step: str) -> Self:
+        """The same, which says in which step it failed, such as ``upload shop-db to office``: the first one counts."""
+        self.step = self.step or step
+        return self
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.remedy}" if self.remedy else self.message
+        step = f"Step: {self.step}" if self.step else ""
+        return "\n".join(filter(None, [self.message, step, self.remedy]))
+
+
+@contextmanager
+def in_step(step: str) -> Iterator[None]:
+    """A ``BackupError`` that passes says that it failed in *step*, where it does not say so yet."""
+    try:
+        yield
+    except BackupError as error:
+        error.at(step)
+        raise
 
 
 class Transient(BackupError):

@@ -21,6 +21,7 @@ from prefect.events.schemas.events import Event
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, State
 
 from blocks import App, Mailer
+from blocks.destinations.local_upload import LocalUpload
 from cli.api import free_port
 from deployments import schedules
 from deployments.absence import bring_up_to_date, expect_backups, expect_none, missed_name
@@ -35,7 +36,8 @@ from tasks.schedules import Schedule, When, one
 from tests.flows.conftest import Sample
 from tests.peers.prefect_worker import until
 from tests.peers.smtp import MailServer, mail_server
-from vault.errors import BackupError
+from vault.errors import BackupError, NoSpace
+from vault.spool import Segment
 from vault.units import human
 
 POOL = "backups-tests"
@@ -188,6 +190,32 @@ def test_a_backup_that_works_again_is_mailed_once(inbox: MailServer, sample: Sam
     inbox.find(f"backup works again: {sample.name}", again.id)
     told = [mail for mail in inbox.mails() if mail["Subject"] == f"backup works again: {sample.name}"]
     assert len({mail.get_content() for mail in told}) == 2
+
+
+def test_a_failure_says_in_which_step_and_each_line_in_its_order(
+    inbox: MailServer, sample: Sample, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A destination that is full while it is written to, and a tool that says several lines before it fails."""
+    full, gone = sample.add_destination("full"), sample.add_destination("gone")
+    real = LocalUpload.append
+
+    def fail(self: LocalUpload, segment: Segment) -> None:
+        if f"{sample.name}-files" in self._what and "/full" in self._what:
+            raise NoSpace("the disk is full\nzzz: first\naaa: second", "Free space there.")
+        real(self, segment)
+
+    monkeypatch.setattr(LocalUpload, "append", fail)
+    shutil.rmtree(sample.root / "gone")
+    with pytest.raises(BackupFailed):
+        backup(app=sample.name, destinations=[full, gone])
+    text = inbox.find(f"backup failed: {sample.name}", "the disk is full").get_content().replace("\r\n", "\n")
+    step = f"Step: upload {sample.name}-files to {sample.name}-full"
+    assert f"At {sample.name}-full:\nzzz: first\naaa: second\n{step}\nFree space there." in text
+    assert f"At {sample.name}-gone:\nStep: preflight\n" in text
+    shutil.move(sample.files, sample.root / "away")
+    with pytest.raises(BackupError):
+        run_of(schedule)
+    inbox.find(f"backup failed: {sample.name}", "Step: preflight")
 
 
 def test_a_retention_that_is_held_is_mailed_and_the_backup_is_good(inbox: MailServer, sample: Sample) -> None:
