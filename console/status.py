@@ -20,6 +20,7 @@ from console.models.status import AppStatus, Status
 from console.starting import ON_DEMAND, online
 from tasks.schedules import FLOW, Schedule
 from tasks.schedules import found as schedules
+from tasks.seen import HeldSpot, held_spots
 from vault.errors import printable
 from vault.record import utc
 
@@ -56,13 +57,15 @@ def _workers() -> int | None:
 SCHEDULES = Kept(_timed, _FRESH, _STALE)
 """Whoever changes a schedule says ``SCHEDULES.changed()``."""
 WORKERS = Kept(_workers, _FRESH, _STALE)
+HELD = Kept(held_spots, _FRESH, _STALE)
 
 
 def status() -> Status:
     """Every saved app, those in trouble first."""
     look, timed, workers = LISTING.look(), SCHEDULES.get(PATIENCE), WORKERS.get(PATIENCE)
     owing = owed(look, timed.value or [])
-    apps = [_app(name, look, timed.value or [], owing) for name in sorted(look.apps)]
+    held = HELD.get(PATIENCE).value or []
+    apps = [_app(name, look, timed.value or [], owing, held) for name in sorted(look.apps)]
     troubles = list(look.troubles)
     if timed.problem:
         troubles.append(Trouble(name="schedules", detail=timed.problem.detail, remedy=timed.problem.remedy))
@@ -112,8 +115,11 @@ def _newest(entries: list[Entry] | tuple[()], kind: str) -> dict[str, str]:
     return newest
 
 
-def _app(name: str, look: Look, timed: list[Timed], owing: dict[tuple[str, str], datetime]) -> AppStatus:
+def _app(
+    name: str, look: Look, timed: list[Timed], owing: dict[tuple[str, str], datetime], held: list[HeldSpot]
+) -> AppStatus:
     entries = look.backups.by_app.get(name, [])
+    stuck = [one for one in held if one.app == name and _newest(entries, one.type).get(one.destination, "") <= one.at]
     last = next((one for one in entries if one.committed and not one.is_live and not one.from_the_future), None)
     bad = next((entry for entry in entries if entry.status in ("failed", "partial")), None)
     times = [one.next for one in timed if one.schedule.app == name and one.next]
@@ -129,12 +135,18 @@ def _app(name: str, look: Look, timed: list[Timed], owing: dict[tuple[str, str],
         off_site=any(_is_elsewhere(look, copy.destination) for copy in good),
         encrypted=bool(last) and all(copy.encrypted for copy in good),
         last_failure=bad.created_at if bad else None,
-        problem="; ".join(_problems(name, look, entries, missing)),
+        problem="; ".join([*_problems(name, look, entries, missing), *map(_said, stuck)]),
     )
 
 
 def _is_elsewhere(look: Look, destination: str) -> bool:
     return not look.destinations.get(destination, "").startswith(f"{LocalDestination.get_block_type_slug()}/")
+
+
+def _said(held: HeldSpot) -> str:
+    return (
+        f"no old backup of type {held.type} was deleted at {held.destination}: {printable(' '.join(held.why.split()))}"
+    )
 
 
 def _problems(name: str, look: Look, entries: list[Entry], missing: dict[str, datetime]) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from prefect import runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -19,7 +21,8 @@ from prefect.client.schemas.sorting import FlowRunSort
 from flows.report import BackupResult, best_effort, error_text
 from tasks.events import COMMITTED, HELD, RECOVERED, SMALL, tell
 from tasks.run import Run
-from vault.record import BackupType
+from tasks.seen import Spot, note_held
+from vault.record import BackupType, utc
 from vault.sizes import Small
 
 _BAD = (StateType.FAILED, StateType.CRASHED)
@@ -38,7 +41,9 @@ def tell_success(result: BackupResult, asked: BackupType | None) -> None:
 
 
 def tell_held(run: Run, destination: str, error: BaseException) -> None:
-    """Say that nothing was deleted at *destination*, since retention there failed with *error*."""
+    """Say that nothing was deleted at *destination*, since retention there failed with *error*: to the console too."""
+    spot = Spot(run.app, run.id.type, destination, run.destinations[destination].location)
+    best_effort(lambda: note_held(spot, utc(datetime.now(UTC)), error_text(error)))
     name = runtime.deployment.name or run.app
     text = f"{error_text(error)}\n\nBackup {run.id} of {run.app} itself is good. Old ones stay until this is settled.\n"
     best_effort(lambda: tell(HELD, run.app, subject=f"retention held at {destination}: {name}", text=text))

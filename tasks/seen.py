@@ -6,12 +6,14 @@ has no record is seen for the first time.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from prefect.client.orchestration import get_client
 from prefect.types import MAX_VARIABLE_VALUE_LENGTH
 from prefect.variables import Variable
 
@@ -21,6 +23,8 @@ from vault.record import BackupId, BackupType, parse_utc, utc
 _MOST = 140
 """Ids in one variable; fewer where its value would have more than 5 000 characters (``MAX_VARIABLE_VALUE_LENGTH``)."""
 _MOST_ORPHANS = 50
+
+_HELD, _LONGEST, _PAGE = "backups-held", 500, 200
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,39 @@ def remember(spot: Spot, left: Iterable[BackupId], denied: bool = False, waiting
 def recall_waiting(spot: Spot) -> frozenset[BackupId]:
     """The oldest of those that were to go the last time; only where ``Seen.waits`` says that there are some."""
     return _ids(_read(spot, _waiting(spot)))
+
+
+@dataclass(frozen=True)
+class HeldSpot:
+    """Where a run deleted nothing, at what time (as in records), and why."""
+
+    app: str
+    type: BackupType
+    destination: str
+    at: str
+    why: str
+
+
+def note_held(spot: Spot, at: str, why: str) -> None:
+    """A run deleted nothing there, and *why*; until ``remember`` is told of one that did what it had to."""
+    before = _read(spot, spot.name)
+    held = {"app": spot.app, "type": spot.type, "destination": spot.destination, "at": at, "why": why[:_LONGEST]}
+    flags = {flag: before.get(flag) is True for flag in ("denied", "waits")}
+    _write(spot, spot.name, sorted(_ids(before), reverse=True), held=held, **flags)
+
+
+def held_spots() -> list[HeldSpot]:
+    """Where the last run that was to delete something deleted nothing: a request for 200 of them."""
+    found: list[HeldSpot] = []
+    with get_client(sync_client=True) as client:
+        for offset in itertools.count(0, _PAGE):
+            wanted = {"variables": {"tags": {"all_": [_HELD]}}, "limit": _PAGE, "offset": offset}
+            page = client.request("POST", "/variables/filter", json=wanted).json()
+            values = (variable["value"] for variable in page)
+            found += [HeldSpot(**value["held"]) for value in values if isinstance(value, dict) and "held" in value]
+            if len(page) < _PAGE:
+                break
+    return found
 
 
 def note_removed(spot: Spot, backup_id: BackupId) -> None:
@@ -121,13 +158,17 @@ def _orphans(spot: Spot) -> str:
     return f"{spot.name}_orphans"
 
 
-def _write(spot: Spot, name: str, ids: Sequence[BackupId], **more: bool) -> None:
+def _write(spot: Spot, name: str, ids: Sequence[BackupId], **more: bool | dict[str, str]) -> None:
     """As many of *ids* as fit, from the first one on."""
-    value: dict[str, Any] = {"location": spot.location, "ids": [], **{flag: True for flag, so in more.items() if so}}
+    value: dict[str, Any] = {
+        "location": spot.location,
+        "ids": [],
+        **{name: said for name, said in more.items() if said},
+    }
     room = MAX_VARIABLE_VALUE_LENGTH - len(json.dumps(value))
     for backup_id in ids[:_MOST]:
         room -= len(json.dumps(str(backup_id))) + len(", ")
         if room < 0:
             break
         value["ids"].append(str(backup_id))
-    Variable.set(name, value, tags=["backups"], overwrite=True)
+    Variable.set(name, value, tags=["backups", *([_HELD] if "held" in value else [])], overwrite=True)

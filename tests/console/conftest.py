@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from console.api import create
 from console.gate import CSRF_HEADER
 from console.listing import LISTING
-from console.status import SCHEDULES, WORKERS
+from console.status import HELD, SCHEDULES, WORKERS
 from tests.flows.conftest import sample
 
 __all__ = ["sample"]
@@ -36,6 +36,7 @@ def alone(prefect_api: object) -> None:
     LISTING.changed()
     SCHEDULES.changed()
     WORKERS.changed()
+    HELD.changed()
 
 
 @pytest.fixture

@@ -14,13 +14,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from blocks.signing_key import keyring
 from cli.api import free_port
 from console.entries import Held, merged
-from console.listing import Backups, Look, SavedApp
-from console.status import Timed, owed
+from console.listing import LISTING, Backups, Look, SavedApp
+from console.status import HELD, Timed, owed
+from flows.backup import backup
 from tasks.schedules import Schedule, When
 from tests.console.records import begin
 from tests.flows.committed import commit
 from tests.flows.conftest import Sample
 from vault.record import BackupId, utc
+from vault.retention import RetentionPolicy
 
 pytestmark = pytest.mark.usefixtures("alone")
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -50,8 +52,6 @@ def test_an_app_is_shown_from_its_first_backup_to_a_failure(client: TestClient, 
     record = commit(sample.destination(), sample.name, keyring().signer, {"files": b"content"}, ago(hours=2))
     commit(sample.destination(), "unsaved", keyring().signer, {"files": b"content"}, ago(hours=2))
     begin(sample.name, Failed(message="shop-db does not answer"))
-    from console.listing import LISTING
-
     LISTING.changed()
     shown = of(client, sample.name)
     assert shown["last_backup"]["id"] == record.id  # type: ignore[index]
@@ -101,8 +101,6 @@ def test_a_backup_from_the_future_hides_no_missing_one_and_is_marked(client: Tes
     signer, place = keyring().signer, sample.destination()
     good = commit(place, sample.name, signer, {"files": b"content"}, ago(hours=2))
     future = commit(place, sample.name, signer, {"files": b"content"}, datetime(2043, 1, 1, tzinfo=UTC))
-    from console.listing import LISTING
-
     LISTING.changed()
     shown = of(client, sample.name)
     assert shown["last_backup"]["id"] == good.id  # type: ignore[index]
@@ -121,3 +119,26 @@ def test_health_needs_no_more_than_prefect_and_says_when_it_is_gone(client: Test
         patch.setattr(prefect.context, "GLOBAL_SETTINGS_CONTEXT", prefect.context.get_settings_context())
         answer = client.get("/api/health")
     assert (answer.status_code, answer.json()) == (503, {"status": "unavailable", "prefect": False})
+
+
+def test_a_retention_that_is_held_is_a_problem_with_its_reason_until_a_run_deletes_again(
+    client: TestClient, sample: Sample
+) -> None:
+    old = commit(sample.destination(), sample.name, keyring().signer, {"files": b"content"}, ago(hours=2))
+    path = sample.root / "backups" / old.key
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(sample.name.encode(), b"another"))
+    backup(app=sample.name, type="files", keep=RetentionPolicy(keep_last=1))
+    fresh()
+    said = f"no old backup of type files was deleted at {sample.name}-backups: nothing is deleted while records there"
+    assert said in str(of(client, sample.name)["problem"])
+    path.write_bytes(whole)
+    backup(app=sample.name, type="files", keep=RetentionPolicy(keep_last=1))
+    fresh()
+    assert of(client, sample.name)["problem"] == ""
+
+
+def fresh() -> None:
+    """What is kept in memory is read again."""
+    for kept in (LISTING, HELD):
+        kept.changed()
