@@ -12,6 +12,7 @@ from deployments.checks import apps, mail, schedules, server, work
 from deployments.checks.apps import Inventory
 from deployments.checks.doors import doors
 from deployments.checks.finding import Check, Finding, ok, run, skipped, wrong
+from deployments.checks.left import left
 
 _AT_ONCE = 8
 
@@ -33,7 +34,7 @@ def examine(pool: str, served: bool, offline: bool, more: dict[str, Check]) -> l
     inventory = Inventory.read()
     checks: dict[str, Check] = _of_server(pool, inventory) if served else {"server": lambda: _no_server(inventory)}
     checks |= more | {"saved": lambda: apps.saved_things(inventory), "apps": lambda: apps.apps(inventory)}
-    checks |= {"doors": _left_out} if offline else doors(inventory)
+    checks |= {"doors": _left_out} if offline else doors(inventory) | left(inventory)
     return run(checks, _AT_ONCE)
 
 
