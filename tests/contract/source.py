@@ -19,6 +19,7 @@ from prefect.testing.standard_test_suites import BlockStandardTestSuite
 
 from blocks.sources.base import Content, Dump, RestoreOptions, Source
 from vault.errors import BackupError, IncompleteDump, RestoreRefused, SourceError
+from vault.garbage import is_ours
 from vault.record import Artifact
 
 CANARY = "canary-3f9a2c"
@@ -194,6 +195,7 @@ def content_of(source: Source, dump: Dump, data: bytes, directory: Path) -> Cont
         verified="read-back",
         restore_with=dump.restore_with,
     )
+    assert is_ours(artifact.key), "else nobody would ever remove it"
     work = directory / "work"
     work.mkdir(exist_ok=True, mode=0o700)
     return Content(artifact, lambda: opened(data), work)

@@ -13,6 +13,7 @@ from blocks import App, LocalDestination
 from blocks.signing_key import keyring
 from flows.backup import backup
 from flows.prune import PruneRefused, PruneResult, prune
+from tasks.seen import Spot, recall_orphans, remember_orphans
 from tests.flows.committed import commit
 from tests.flows.conftest import Sample
 from vault import marks
@@ -157,6 +158,39 @@ def test_a_record_that_a_listing_has_lost_costs_nothing_of_its_backup(
         backup(app=sample.name, type="files")
     assert files(sample, ids[1]) == left
     assert ids[1] in there(sample)
+
+
+@pytest.mark.law(4)
+@pytest.mark.fault("T13", "D10")
+def test_a_listing_cut_at_a_thousand_costs_nothing_not_even_what_it_shows_without_its_record(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cut falls between an artifact and its record."""
+    place, keys, now = sample.destination(), keyring(), datetime.now(UTC)
+    for hours in range(24 * 21 + 501, 24 * 21, -1):
+        last = commit(place, sample.name, keys.signer, {"db": b"x"}, now - timedelta(hours=hours))
+    directory, real = place.root / sample.name, LocalDestination.list
+    for path in directory.iterdir():
+        os.utime(path, (last.backup_id.created_at.timestamp(), last.backup_id.created_at.timestamp()))
+    lies = sorted(path.name for path in directory.iterdir())
+    assert lies[1000:] == [f"{last.id}.db.tar.age", f"{last.id}.json"]
+
+    def cut(self: LocalDestination, prefix: str) -> Iterator[StoredObject]:
+        return iter(sorted(real(self, prefix), key=lambda stored: stored.key)[:1001])
+
+    spot = Spot(sample.name, "files", f"{sample.name}-backups", place.location)
+    all_of_them = RetentionPolicy(keep_last=600)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalDestination, "list", cut)
+        pruned(sample, keep=all_of_them)
+        assert [*recall_orphans(spot)] == [last.backup_id]
+        remember_orphans(spot, {last.backup_id: now - timedelta(days=2)})
+        assert "its listing is not whole" in refused(sample, keep=all_of_them)
+    pruned(sample, keep=all_of_them)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalDestination, "list", cut)
+        assert f"not listed any more: {last.id}" in refused(sample, keep=all_of_them)
+    assert sorted(path.name for path in directory.iterdir()) == lies
 
 
 @pytest.mark.law(4)

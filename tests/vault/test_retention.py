@@ -352,7 +352,7 @@ def test_a_listing_that_lost_what_the_policy_keeps_is_refused_and_what_retention
 
 @pytest.mark.law(4)
 @pytest.mark.fault("T13")
-def test_a_listing_cut_at_a_thousand_deletes_nothing():
+def test_of_a_history_cut_at_a_thousand_there_is_no_plan():
     year = [BackupId(NOW - timedelta(hours=hour), "full", "000000") for hour in range(1500)]
     policy = RetentionPolicy(keep_last=1400)
     with pytest.raises(RetentionRefused, match="500 backups that were there"):
