@@ -175,8 +175,9 @@ def start_server(port: int, extra: dict[str, str]) -> subprocess.Popen[bytes]:
     environment.pop("PREFECT_API_URL", None)
     if "PREFECT_API_AUTH_STRING" in extra:
         environment["PREFECT_SERVER_API_AUTH_STRING"] = extra["PREFECT_API_AUTH_STRING"]
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning", "--lifespan", "on"]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "cli.api_server:create_app"]
+    where = ["--app-dir", str(Path(__file__).resolve().parents[1]), "--host", "127.0.0.1", "--port", str(port)]
+    options = [*where, "--log-level", "warning", "--lifespan", "on"]
     with closing(key), log.open("ab") as output:
         return subprocess.Popen(
             [*tied_to_us(), *command, *options],
