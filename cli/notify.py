@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from cli.api import prefect_api
 from cli.output import note
 from cli.saved import Flag, Repeated, SecretFile, add_verbs, made, save, secret
+from vault.errors import ConfigError, printable
 from vault.store import check_name
+
+_STARTTLS, _TLS = 587, 465
 
 notify_app = App(name="notify", help="Who is told how backups go.", version_flags=[])
 _add = App(name="add", help="Save one, after a test of it.", version_flags=[])
@@ -22,33 +26,33 @@ def add_email(
     name: str,
     /,
     *,
-    host: str,
+    smtp: Annotated[str, Parameter(name=("--smtp", "--host"))],
     to: Annotated[list[str], Repeated],
-    sender: str,
-    port: int = 587,
-    security: Literal["starttls", "tls", "none"] = "starttls",
+    sender: str | None = None,
+    port: int | None = None,
+    security: Literal["starttls", "tls", "none"] | None = None,
     user: str = "",
     password_file: SecretFile = None,
     no_test: Annotated[bool, Flag] = False,
 ) -> None:
     """Mail what a failed run says. A test mail is sent first.
 
-    Example: backups notify add email ops --host smtp.example.org --sender backups@example.org --to ops@example.org
+    Example: backups notify add email ops --smtp smtp.example.org:587 --to ops@example.org
 
     Parameters
     ----------
     name
         A name for it.
-    host
-        The mail server.
+    smtp
+        The mail server, and its port: 587 for STARTTLS, which is taken without one, 465 for TLS.
     to
         Whom the mails go to. Repeatable.
     sender
-        Whom they are from.
+        Whom they are from; at first the account, where it is a mail address, else the first of those they go to.
     port
-        587 for STARTTLS, 465 for TLS.
+        The server's port, where it is not given with its name.
     security
-        How the way to the server is encrypted; none only without a password.
+        How the way to the server is encrypted; at first tls at port 465, else starttls; none only without a password.
     user
         The account at the server, whose password is asked for; without it none is used.
     password_file
@@ -62,12 +66,25 @@ def add_email(
         from blocks.mailer import Mailer
         from deployments.automations import crash_lost_runs, mail_failures
 
-        fields = {"host": host, "port": port, "security": security, "username": user, "password": password}
-        block = made(Mailer, **fields, sender=sender, recipients=to)
+        host, at = _server(smtp, port)
+        way = security or ("tls" if at == _TLS else "starttls")
+        whom = {"sender": sender or (user if "@" in user else to[0]), "recipients": to}
+        block = made(Mailer, host=host, port=at, security=way, username=user, password=password, **whom)
         save("notification", name, block, no_test)
         mail_failures(name, block._block_document_id)
         crash_lost_runs()
     note("Each backup, restore and copy that fails, and each backup that is missing, is mailed from now on.")
+
+
+def _server(smtp: str, port: int | None) -> tuple[str, int]:
+    """Name and port of ``HOST[:PORT]``; an IPv6 address stands in brackets where there is a port."""
+    found = re.fullmatch(r"(?:\[([^\]]+)\]|([^:]+))(?::([0-9]{1,5}))?|((?:[0-9A-Fa-f]*:){2,}[0-9A-Fa-f]*)", smtp)
+    if found is None or (found[3] and port and int(found[3]) != port):
+        raise ConfigError(
+            f"{printable(smtp)[:80]!r} is no mail server" if found is None else "two ports are given",
+            "Give its name, such as --smtp smtp.example.org:587",
+        )
+    return found[1] or found[2] or found[4], int(found[3] or port or _STARTTLS)
 
 
 @_add.command(name="ping")

@@ -57,7 +57,7 @@ def notifications(inventory: Inventory) -> Iterator[Finding]:
         yield wrong(
             "notifications",
             "nobody is told when a backup fails",
-            "backups notify add email ops --host smtp.example.org --sender backups@example.org --to ops@example.org",
+            "backups notify add email ops --smtp smtp.example.org:587 --to ops@example.org",
         )
     elif not bad:
         yield ok(

@@ -65,6 +65,25 @@ def test_it_is_tested_saved_shown_without_its_password_and_removed(
     assert "canary" not in refused.err
 
 
+def test_a_server_is_named_as_people_name_one_and_the_rest_is_what_they_expect(
+    command: Command, inbox: MailServer
+) -> None:
+    add = ("notify", "add", "email", "ops", "--security", "none", "--to", "ops@example.org", "--to", "b@example.org")
+    command(*add, "--smtp", f"127.0.0.1:{inbox.port}")
+    assert inbox.mails()[0]["From"] == "ops@example.org", "who gets them may send them to himself"
+    assert command("notify", "show", "ops", "--json").json["host"] == "127.0.0.1"
+    command("notify", "remove", "ops")
+    away = ("notify", "add", "email", "ops", "--to", "ops@example.org", "--no-test", "--smtp")
+    for smtp, port, security in (("mail.example.org", 587, "starttls"), ("mail.example.org:465", 465, "tls")):
+        command(*away, smtp)
+        shown = command("notify", "show", "ops", "--json").json
+        assert (shown["host"], shown["port"], shown["security"]) == ("mail.example.org", port, security)
+        command("notify", "remove", "ops")
+    for bad in ("", "a:b", "mail.example.org:587:1", ":25"):
+        assert "--smtp smtp.example.org:587" in command(*away, bad, code=2).err
+    assert "two ports" in command(*away, "mail.example.org:465", "--port", "587", code=2).err
+
+
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 def test_a_password_goes_only_to_a_server_that_proves_who_it_is(
     security: Literal["starttls", "tls"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

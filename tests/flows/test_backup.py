@@ -351,7 +351,7 @@ def test_a_run_that_would_delete_more_than_ten_backups_deletes_none_and_says_how
     app.save(sample.name, overwrite=True)
     result = backup(app=sample.name, type="files")
     assert len(sample.history().records) == 15
-    assert any("backups prune APP --max-deletes 14" in warning for warning in result.warnings)
+    assert any(f"backups prune {sample.name} --max-deletes 14" in warning for warning in result.warnings)
     with pytest.raises(PruneRefused, match="more than 13"):
         prune(app=sample.name, max_deletes=13)
     assert len(sample.history().records) == 15
