@@ -17,9 +17,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
 
-from vault.garbage import SAFETY
+from vault.garbage import GRACE, SAFETY
 from vault.history import means
-from vault.plan import MAX_SKEW
 from vault.record import BackupId
 
 _FLOWS = ["backup", "copy", "restore"]  # a restore backs up what it replaces
@@ -36,11 +35,11 @@ class Living:
     since: datetime
 
     def may_own(self, app: str, backup_id: BackupId) -> bool:
-        """Whether it may be the one that makes *backup_id* of *app*: in doubt it is."""
+        """Whether it may be the one that makes *backup_id* of *app*: in doubt, and where clocks differ, it is."""
         if self.flow == "copy":
             return means(self.what, str(backup_id))
         fits = app == self.what if self.flow == "backup" else app.endswith(SAFETY)
-        return fits and backup_id.created_at >= self.since - MAX_SKEW
+        return fits and backup_id.created_at >= self.since - GRACE
 
 
 def living_runs() -> tuple[Living, ...]:

@@ -98,7 +98,8 @@ class Saved:
                 if any(keeper.policy for keeper in keepers):
                     found[name, kind] = keepers
         if not found:
-            nothing = f"nothing says which backups of app {self.name} are to stay"
+            unknown = "" if self.app else ", which is not saved,"
+            nothing = f"nothing says which backups of app {self.name}{unknown} are to stay"
             raise ConfigError(
                 nothing, "Give --keep-last, or another rule; or --orphans, to remove only what has no record."
             )

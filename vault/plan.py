@@ -143,7 +143,8 @@ def _refuse_odd(
         named = ", ".join(printable(key)[:120] for key in sorted(damaged)[:3])
         raise RetentionRefused(
             f"nothing is deleted while records there cannot be believed ({len(damaged)}): {named}",
-            "See `backups list`; repair or remove them by hand, then retention goes on.",
+            "See `backups list`; repair them, or rename each to ID.json.bak, which keeps what lies beside it."
+            " Else the artifacts of a record that is gone go, too, a day after a run has seen them so.",
         )
     if len({backup_id.type for backup_id in found}) > 1:
         raise RetentionRefused("backups of several types were given for one plan")
