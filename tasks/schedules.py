@@ -14,6 +14,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.sorting import DeploymentSort
 from prefect.exceptions import ObjectNotFound
 
 from blocks.app import APP_SLUG
@@ -155,16 +156,26 @@ class Schedule:
 def found(late: bool = True) -> list[Schedule]:
     """Every schedule, by name; without *late*, whether one is overdue is not asked."""
     with get_client(sync_client=True) as client:
-        deployments: list[DeploymentResponse] = []
-        page_is_full = True
-        while page_is_full:
-            page = client.read_deployments(
-                flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])), limit=_PAGE, offset=len(deployments)
-            )
-            deployments += page
-            page_is_full = len(page) == _PAGE
-        kept = _schedules(client, [one for one in deployments if one.schedules], late)
+        kept = _schedules(client, [one for one in _deployments(client) if one.schedules], late)
     return sorted(kept, key=lambda schedule: schedule.name)
+
+
+def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """All of the backup flow, by name. Pages overlap by one: where that is another one by now, it begins again."""
+    found: list[DeploymentResponse] = []
+    page_is_full = True
+    while page_is_full:
+        last = found[-1:]
+        page = client.read_deployments(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])),
+            limit=_PAGE,
+            offset=len(found) - len(last),
+            sort=DeploymentSort.NAME_ASC,
+        )
+        fits = [one.id for one in last] == [one.id for one in page[: len(last)]]
+        found = [*found, *page[len(last) :]] if fits else []
+        page_is_full = not fits or len(page) == _PAGE
+    return found
 
 
 def one(name: str) -> Schedule:

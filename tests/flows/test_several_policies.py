@@ -17,6 +17,7 @@ from deployments import POOL
 from deployments import schedules as kept
 from flows.backup import backup
 from flows.prune import prune
+from tasks import schedules
 from tasks.schedules import Schedule, When
 from tasks.schedules import found as all_schedules
 from tests.flows.committed import commit
@@ -139,6 +140,28 @@ def test_the_other_schedules_are_asked_for_once_in_a_run_and_only_where_somethin
     assert asked == [], "without a policy there is nothing to ask"
     backup(app=sample.name, type="files", destinations=both, keep=LAST_TWO)
     assert len(asked) == 1
+
+
+@pytest.mark.law(4)
+def test_a_schedule_that_is_removed_while_the_list_is_read_page_by_page_hides_no_other_one(
+    sample: Sample, old: list[BackupId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = {one.name for one in all_schedules(late=False)}
+    names = [scheduled(sample, letter, type="files", keep=MONTHS).name for letter in "abcde"]
+    real = SyncPrefectClient.read_deployments
+
+    def read(self: SyncPrefectClient, **how: Any) -> Any:
+        page = real(self, **how)
+        if names[0] in [one.name for one in page] and names[0] in left:
+            left.remove(names[0])
+            kept.remove(names[0])
+        return page
+
+    left = set(names)
+    monkeypatch.setattr(schedules, "_PAGE", 2)
+    monkeypatch.setattr(SyncPrefectClient, "read_deployments", read)
+    found = [one.name for one in all_schedules(late=False)]
+    assert sorted(found) == sorted([*others, *names[1:]])
 
 
 @pytest.mark.law(4)
