@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 from httpx import HTTPError, HTTPStatusError
 from prefect.client.orchestration import get_client
@@ -40,12 +41,13 @@ class Taken(Exception):
 class Turn(ExitStack):
     """A turn that one has. Giving it back never fails: where Prefect cannot be told, its lease ends."""
 
-    def close(self) -> None:
+    def __exit__(self, *error: Any) -> bool:
         """Give it back. Idempotent."""
         try:
-            super().close()
-        except HTTPError as error:
-            _log.warning("Prefect could not be told that a turn has ended (%s): it is free in %g s", error, LEASE)
+            return bool(super().__exit__(*error))
+        except HTTPError as problem:
+            _log.warning("Prefect could not be told that a turn has ended (%s): it is free in %g s", problem, LEASE)
+            return False
 
 
 @contextmanager
@@ -66,58 +68,59 @@ def turns_in_time(
     waiting: Callable[[], None] = lambda: None,
     pause: Pause = time.sleep,
     more: bool = False,
+    before: Callable[[], Turn] = Turn,
 ) -> Iterator[frozenset[str]]:
     """Hold one turn of each of *limits* but of those, given, that others kept for too long: so many seconds, 0: never.
 
     None is given up before there is something to go on without it: another turn, or whatever *more* stands for.
+    *before* takes what is never given up, or raises ``Taken``; that is not held either while others are waited for.
     """
     wanted, began, said = sorted(name for name in limits if name), time.monotonic(), False
-    given_up: frozenset[str] = frozenset()
     while True:
+        passed = time.monotonic() - began
         try:
-            held = take(wanted)
+            with before() as first:
+                held, got = _in_time(wanted, limits, passed, more)
+                held.push(first.pop_all())
             break
         except Taken as taken:
             again = taken.again
         if not said:
             waiting()
             said = True
-        passed = time.monotonic() - began
-        late = {name for name in wanted if 0 < limits[name] <= passed}
-        if late:
-            held, free = _free_ones(wanted)
-            if free or more:
-                given_up |= late - free
-                wanted = [name for name in wanted if name in free or name not in late]
-            if set(wanted) == free:
-                break
-            held.close()
         pause(min([again, *(limits[name] - passed for name in wanted if limits[name] > passed)]))
     try:
-        yield given_up
+        yield frozenset(wanted) - got
     finally:
         held.close()
 
 
-def each_turn(limits: Collection[str], waiting: Callable[[], None]) -> dict[str, Turn]:
-    """One turn of each of *limits*, all of them or none, each of which can be given back alone."""
-    said = False
-    while True:
-        held: dict[str, Turn] = {}
-        try:
-            for name in sorted(limits):
-                held[name] = take([name])
-            return held
-        except BaseException as error:
-            for one in held.values():
-                one.close()
-            if not isinstance(error, Taken):
-                raise
-            again = error.again
-        if not said:
-            waiting()
-            said = True
-        time.sleep(again)
+def _in_time(wanted: list[str], limits: Mapping[str, float], passed: float, more: bool) -> tuple[Turn, frozenset[str]]:
+    """A turn of all of *wanted* but of those that are taken though their time has *passed*; which it is of."""
+    try:
+        return take(wanted), frozenset(wanted)
+    except Taken:
+        late = {name for name in wanted if 0 < limits[name] <= passed}
+        if not late:
+            raise
+        held, free = _free_ones(wanted)
+        if (free or more) and free | late == set(wanted):
+            return held, free
+        held.close()
+        raise
+
+
+def take_each(limits: Collection[str]) -> dict[str, Turn]:
+    """One turn of each of *limits*, now, all of them or ``Taken``; each can be given back alone."""
+    held: dict[str, Turn] = {}
+    try:
+        for name in sorted(limits):
+            held[name] = take([name])
+    except BaseException:
+        for one in held.values():
+            one.close()
+        raise
+    return held
 
 
 def take(names: Collection[str]) -> Turn:

@@ -18,7 +18,7 @@ from flows.report import BackupFailed, BackupResult, announce, best_effort, erro
 from flows.retention_table import show_retention
 from flows.tell import tell_held, tell_small, tell_success
 from flows.transfer import Carried, NoDestinationLeft, error_of, wait_all
-from flows.turns import reading, uploading
+from flows.turns import in_turn
 from flows.window import Window
 from tasks.again import again_soon
 from tasks.catch_up import catch_up
@@ -92,8 +92,8 @@ def _back_up(wanted: Wanted) -> BackupResult:
         run = preflight(wanted)
     window = Window(run)
     try:
-        with uploading(run) as late, reading(run) as later, showing(run.progress):
-            if late or later:
+        with in_turn(run) as waited, showing(run.progress):
+            if waited:
                 run.begin_now()
             also(id=str(run.id))
             announce(run)

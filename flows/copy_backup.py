@@ -13,7 +13,7 @@ from pydantic import Field
 from blocks.destinations import Place
 from flows.report import Landing, best_effort, error_text, showing, told
 from flows.transfer import NoDestinationLeft, carry, error_of, wait_all
-from flows.turns import uploading
+from flows.turns import in_turn
 from tasks.copy import Copy, cleanup_task, commit_task, prepare_task, read_task, refuse_changed
 from tasks.run import Origin
 from vault.errors import BackupError
@@ -81,7 +81,7 @@ def copy_backup(
     copy = prepare_task(backup, origin, destinations, trust or [])
     try:
         if copy.run.live:
-            with about(app=copy.run.app, id=copy.record.id), uploading(copy.run), showing(copy.run.progress):
+            with about(app=copy.run.app, id=copy.record.id), in_turn(copy.run), showing(copy.run.progress):
                 _copy(copy)
     except NoDestinationLeft:
         pass  # the result says why, for each of them

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from blocks.turns import turns_in_time
+from blocks.turns import Turn, turns_in_time
 from tasks.log import run_log
 from tasks.run import Run
 from vault.errors import DestinationUnavailable
@@ -14,33 +14,28 @@ from vault.milestone import milestone
 
 
 @contextmanager
-def uploading(run: Run) -> Iterator[bool]:
-    """The right to upload to all destinations of *run*, before anything is read; whether it had to be waited for.
+def in_turn(run: Run) -> Iterator[bool]:
+    """The right to read at the servers of *run* and to upload to its destinations; whether it had to be waited for.
 
-    It is one for the whole run: whoever waits holds nothing up, neither a dump nor a container that is stopped. A
+    It is one for the whole run: whoever waits holds nothing up, neither another run nor a container that is stopped. A
     destination that is busy for longer than it may be is out of the run, which goes on with the others.
     """
     limits = {name: place.limit for name, place in run.live.items() if place.limit}
-    patience = {place.limit: place.max_wait for place in run.live.values() if place.limit}
-    began, waiting = datetime.now(UTC), _Waiting(run, [*limits])
-    with turns_in_time(patience, waiting, more=len(limits) < len(run.live)) as busy:
+    patience = {place.limit: float(place.max_wait) for place in run.live.values() if place.limit}
+    servers = {source.server.limit: source.server.location for source in run.sources.values() if source.server.limit}
+    if len(servers) > 1 and not (run.still or run.hooks):
+        servers = {}  # nothing is held up: each dump waits for the one server that it needs
+
+    def before() -> Turn:
+        return run.places.take(run.sources, run.limits.parallel) if servers else Turn()
+
+    began, waiting = datetime.now(UTC), _Waiting(run, [*limits, *sorted(servers.values())])
+    with turns_in_time(patience, waiting, more=len(limits) < len(run.live), before=before) as busy:
         for name, limit in limits.items():
             if limit in busy:
                 place = run.destinations[name]
                 run.fail(name, _busy(place.location, place.max_runs, began), "wait for its turn")
         yield waiting.happened
-
-
-@contextmanager
-def reading(run: Run) -> Iterator[bool]:
-    """The right to read at the servers of *run*, before anything is held up for it; whether it had to be waited for."""
-    waiting = _Waiting(run, sorted({source.server.location for source in run.sources.values() if source.server.limit}))
-    try:
-        if run.still or run.hooks:  # else each dump waits for itself, and nothing for it
-            run.places.take(run.sources, run.limits.parallel, waiting)
-        yield waiting.happened
-    finally:
-        run.places.close()
 
 
 class _Waiting:

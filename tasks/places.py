@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock
 
 from blocks.sources.base import Source
-from blocks.turns import Taken, Turn, each_turn, take
+from blocks.turns import Taken, Turn, take, take_each
 
 
 @dataclass
@@ -26,23 +26,25 @@ class Places:
 
     def __init__(self) -> None:
         self._places: dict[str, _Place] = {}
+        self._lock = Lock()
 
-    def take(self, sources: Mapping[str, Source], parallel: int, waiting: Callable[[], None]) -> None:
-        """A turn at each server of *sources* that has a limit; *waiting* is called when others have them now.
-
-        As many more as they could use at once are taken where they are free: for those nobody waits.
-        """
+    def take(self, sources: Mapping[str, Source], parallel: int) -> Turn:
+        """A turn at each server of *sources* that has a limit, until what is given is closed; ``Taken`` where there is
+        none now. As many more as they could use at once are taken where they are free: for those nobody waits."""
         lying: dict[str, dict[str, Source]] = {}
         for name, source in sources.items():
             if source.server.limit:
                 lying.setdefault(source.server.limit, {})[name] = source
-        for limit, held in each_turn([*lying], waiting).items():
+        for limit, held in take_each(lying).items():
             turns, most = 1, max(Counter(source.category for source in lying[limit].values()).values())
             with suppress(Taken):
                 while turns < min(parallel, most):
                     held.push(take([limit]))
                     turns += 1
             self._places[limit] = _Place(held, BoundedSemaphore(turns), {*lying[limit]})
+        given = Turn()
+        given.callback(self._close)
+        return given
 
     @contextmanager
     def reading(
@@ -62,12 +64,14 @@ class Places:
 
     def was_read(self, name: str) -> None:
         """*name* has been read; the turns at a server end when all that lies there has."""
-        for place in self._places.values():
-            place.unread.discard(name)
-            if not place.unread:
-                place.held.close()
+        with self._lock:
+            for place in self._places.values():
+                place.unread.discard(name)
+                if not place.unread:
+                    place.held.close()
 
-    def close(self) -> None:
-        """Give back what is left."""
-        for place in self._places.values():
-            place.held.close()
+    def _close(self) -> None:
+        with self._lock:
+            for place in self._places.values():
+                place.held.close()
+            self._places.clear()

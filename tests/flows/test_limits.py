@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 import blocks.destinations.base
 from blocks import App, Directory, LocalDestination, LocalServer
-from blocks.turns import Taken, drop_limit, each_turn, set_limit, take, turn, turns_in_time
+from blocks.turns import Taken, drop_limit, set_limit, take, take_each, turn, turns_in_time
 from cli.api import free_port
 from flows.backup import backup
 from flows.copy_backup import copy_backup
@@ -131,26 +131,42 @@ def test_what_may_be_waited_for_longer_is_though_another_one_was_given_up(limits
         assert waiting.result(GENEROUS) == {a}
 
 
-def test_of_several_servers_each_turn_is_given_back_alone_and_none_is_held_while_another_is_waited_for(
+def test_what_is_never_given_up_is_not_held_while_a_busy_one_is_waited_for(limits: tuple[str, str]) -> None:
+    a, b = limits
+    pauses = Pauses()
+
+    def wanted() -> frozenset[str]:
+        with turns_in_time({b: 1}, pause=pauses, before=lambda: take([a])) as given_up, pytest.raises(Taken):
+            take([a])
+        return given_up
+
+    with ThreadPoolExecutor(1) as pool:
+        with turn([b]):
+            waiting = pool.submit(wanted)
+            assert pauses.late.wait(GENEROUS)
+            with turn([a]):
+                pass
+        assert waiting.result(GENEROUS) == frozenset()
+    with turn([a, b]):
+        pass
+
+
+def test_of_several_servers_each_turn_is_given_back_alone_and_none_is_held_where_one_is_taken(
     limits: tuple[str, str],
 ) -> None:
     a, b = limits
-    waits = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        with turn([b]):
-            waiting = pool.submit(each_turn, limits, waits.set)
-            assert waits.wait(GENEROUS)
-            with turn([a]):  # it is free, though it comes first
-                pass
-        held = waiting.result(GENEROUS)
+    with turn([b]):
+        with pytest.raises(Taken):
+            take_each(limits)
+        take([a]).close()  # it is free, though it comes first
+    held = take_each(limits)
     with pytest.raises(Taken):
         take([a])
     held[a].close()
     with turn([a]), pytest.raises(Taken):
         take([b])
     held[b].close()
-    with turn([b]):
-        pass
+    take([b]).close()
 
 
 @pytest.mark.fault("O02")
