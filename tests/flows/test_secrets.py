@@ -14,8 +14,10 @@ from tests.peers.command import TIMEOUT, Machine
 from tests.peers.postgres import PostgresServer
 from tests.peers.prefect_server import prefect_server
 from tests.peers.processes import descendants_of
+from tests.peers.smtp import PASSWORD, USER, mail_server
+from tests.peers.watched import Watched
 
-CANARY = "canary-Pa55w0rd"
+CANARY, WRONG = "canary-Pa55w0rd", "wr0ng-canary-Pa55w0rd"
 
 
 def spellings(secret: str) -> set[bytes]:
@@ -48,7 +50,7 @@ def shown_by_processes(needles: set[bytes]) -> list[str]:
 def test_no_secret_is_found_in_anything_that_a_run_and_a_restore_leave_or_show(
     postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
-    needles = spellings(CANARY)
+    needles = spellings(CANARY) | spellings(WRONG) | spellings(PASSWORD)
     postgres_server.sql(f"CREATE ROLE canary LOGIN SUPERUSER PASSWORD '{CANARY}'")
     for name in ("home", "server", "disk"):
         (tmp_path / name).mkdir()
@@ -56,7 +58,9 @@ def test_no_secret_is_found_in_anything_that_a_run_and_a_restore_leave_or_show(
     secret.write_text(CANARY)
     with (
         postgres_server.database("CREATE TABLE t AS SELECT 1 AS x") as database,
+        mail_server(auth=True) as inbox,
         prefect_server(tmp_path / "server") as url,
+        Watched(needles) as watched,
     ):
         machine = Machine(tmp_path / "home", url)
         where = ("--host", postgres_server.host, "--port", str(postgres_server.port), "--user", "canary")
@@ -70,14 +74,26 @@ def test_no_secret_is_found_in_anything_that_a_run_and_a_restore_leave_or_show(
         assert shown_by_processes(needles) == []
         run.send_signal(signal.SIGCONT)
         assert run.wait(timeout=TIMEOUT) == 0
-        machine.run("run", "c")
-        (tmp_path / "home/wrong").write_text("wrong")
-        wrong = machine.run(
-            *add[:3], "c-wrong", *add[4:-1], "nobody", "--password-file", str(tmp_path / "home/wrong"), ok=False
-        )
-        assert wrong.returncode == 1
+        ran = machine.start("run", "c")
+        assert ran.wait(timeout=TIMEOUT) == 0
+        secret.write_text(WRONG)
+        wrong = machine.run(*add[:3], "c-wrong", *add[4:], "--password-file", str(secret), ok=False)
+        secret.unlink()
+        assert (wrong.returncode, "password authentication failed" in wrong.stderr) == (1, True)
+        secret.write_text(PASSWORD)
+        mail = ("--host", "127.0.0.1", "--port", str(inbox.port), "--security", "none", "--user", USER)
+        whom = ("--sender", "backups@example.org", "--to", "ops@example.org", "--password-file", str(secret))
+        machine.run("notify", "add", "email", "ops", *mail, *whom)
+        secret.unlink()
+        postgres_server.sql("ALTER ROLE canary PASSWORD 'another'")
+        failed = machine.run("run", "c", ok=False)
+        assert (failed.returncode, "password authentication failed" in failed.stderr) == (1, True)
+        told = inbox.find("backup failed: c", "password authentication failed")
         questions = (("source", "show", "c-db"), ("list", "c"), ("app", "show", "c"))
         said = [*(machine.run(*words).stdout for words in questions), wrong.stdout, wrong.stderr]
+        said += [failed.stdout, failed.stderr, told.as_string(), told.get_content()]
         assert not [text for text in said for needle in needles if needle.decode() in text]
         assert files_with(tmp_path, needles | {identity["identity"].encode()}) == []
+    assert {"pg_dump", "psql", "python"} <= {name.rstrip("0123456789.") for name in watched.seen}, watched.seen
+    assert watched.found == set()
     postgres_server.sql("DROP ROLE canary")
