@@ -221,11 +221,15 @@ class Sum:
     sha256: str
     md5s: tuple[str, ...] = field(default=(), compare=False)
     """One for each segment, where a destination's digest is made of them."""
+    md5: str = field(default="", compare=False)
+    """That of the whole, where a destination may have no other digest."""
 
     def fits(self, digest: Digest) -> bool:
         """Whether *digest* is that of the artifact, put whole or with a part for each segment."""
         if digest.algorithm == "sha256":
             return digest.value == self.sha256
+        if digest.algorithm == "md5":
+            return digest.value == self.md5
         joined = b"".join(map(bytes.fromhex, self.md5s))
         parts = f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(self.md5s)}"
         return digest.value == parts or self.md5s == (digest.value,)

@@ -94,7 +94,7 @@ class Digest:
     ``etag`` is S3's: the MD5 of an object that was put whole, or the MD5 of its parts' MD5s, ``-`` and their number.
     """
 
-    algorithm: Literal["sha256", "etag"]
+    algorithm: Literal["sha256", "md5", "etag"]
     value: str
 
 

@@ -189,6 +189,11 @@ class Destination(Block, ABC):
         return False
 
     @property
+    def wants_whole_md5(self) -> bool:
+        """Whether ``digest`` may give the ``md5`` of an object, to which that of the whole artifact has to be known."""
+        return False
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """Local paths that this fills: no source may contain them (S19)."""
         return ()

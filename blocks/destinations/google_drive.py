@@ -200,9 +200,16 @@ class GoogleDriveDestination(Destination):
             tree.delete(file.id)
 
     def digest(self, key: str) -> Digest | None:
-        """The SHA-256 that Google computed of what it stores; None for the rare file that has none."""
-        sha256 = self._find(self._prepared(), check_key(key)).sha256
-        return Digest("sha256", sha256) if sha256 else None
+        """The SHA-256 that Google computed of what it stores, else the MD5; None for the rare file that has neither."""
+        file = self._find(self._prepared(), check_key(key))
+        if file.sha256:
+            return Digest("sha256", file.sha256)
+        return Digest("md5", file.md5) if file.md5 else None
+
+    @property
+    def wants_whole_md5(self) -> bool:
+        """For the rare file of which Google computed an MD5 only."""
+        return True
 
     def clean(self, now: datetime) -> tuple[str, ...]:
         """Delete whole, hidden files of uploads that never got their name. Sessions end by themselves after a week."""

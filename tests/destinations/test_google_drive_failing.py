@@ -47,6 +47,7 @@ from vault.errors import (
     Transient,
 )
 from vault.spool import Segment
+from vault.store import Digest
 
 __all__ = ["destination", "pauses", "server"]  # fixtures
 
@@ -555,6 +556,23 @@ def test_a_flipped_byte_in_a_download_is_found_where_google_has_no_digest(
     with pytest.raises(ReadBackMismatch):
         verify_object(destination, KEY, sent)
     assert verify_object(destination, KEY, sent) == "read-back"
+
+
+@pytest.mark.fault("T12", "T08")
+@pytest.mark.law(7)
+def test_where_google_computed_an_md5_only_that_is_the_proof_and_where_we_have_none_it_is_read_back(
+    server: DriveServer, destination: GoogleDriveDestination
+) -> None:
+    send(destination)
+    sha256, md5 = hashlib.sha256(DATA).hexdigest(), hashlib.md5(DATA, usedforsecurity=False).hexdigest()
+    server.drive.checksums = "md5"
+    assert destination.digest(KEY) == Digest("md5", md5)
+    assert verify_object(destination, KEY, Sum(len(DATA), sha256, md5=md5)) == "server-digest"
+    assert server.drive.count("media") == 0
+    assert verify_object(destination, KEY, Sum(len(DATA), sha256)) == "read-back"
+    object_at(server).damage(bytes(len(DATA)))
+    with pytest.raises(ReadBackMismatch):
+        verify_object(fresh(destination), KEY, Sum(len(DATA), sha256, md5=md5))
 
 
 def changed(change: Callable[[bytearray], Any]) -> bytes:

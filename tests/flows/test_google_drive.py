@@ -58,6 +58,16 @@ def test_a_backup_goes_to_google_drive_through_faults_and_comes_back(
     assert (target / name / "large.bin").read_bytes() == (sample.files / "large.bin").read_bytes()
 
 
+@pytest.mark.law(7)
+def test_a_run_proves_its_copy_by_googles_md5_where_google_has_no_other_digest(
+    sample: Sample, both: GoogleDriveDestination, server: DriveServer
+) -> None:
+    server.drive.checksums = "md5"
+    backup(app=sample.name)
+    (record,) = Catalog(both, sample.name, keyring().trust).history().records
+    assert {artifact.verified for artifact in record.artifacts} == {"server-digest"}
+
+
 @pytest.mark.fault("T07", "D18", "X08")
 def test_google_drive_that_fails_for_good_does_not_stop_the_other_copy(
     sample: Sample, both: GoogleDriveDestination, server: DriveServer

@@ -111,7 +111,7 @@ class Drive:
         """Quota by user, where there is one."""
         self.page = 1000
         """How many files a page has at most: Google may return fewer than were asked for."""
-        self.checksums = True
+        self.checksums: bool | Literal["md5"] = True
         self.faults: list[Fault] = []
         self.calls: list[tuple[Operation, dict[str, str]]] = []
         self.lock = threading.RLock()
@@ -262,6 +262,8 @@ class Drive:
             found["size"] = str(len(node.content))
             if self.checksums:
                 found["sha256Checksum"], found["md5Checksum"] = node.digests
+                if self.checksums == "md5":
+                    del found["sha256Checksum"]
         return found
 
     # -- operations, by name
