@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _PAGE = 200
 _REGISTER = "backups register"
+_LOOKING = {f"{flow.name}/{name}" for flow in DAILY.values() for name in ("daily", "weekly")}
 
 
 def deployments_of(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
@@ -83,10 +84,17 @@ def deployments() -> Iterator[Finding]:
         found = deployments_of(client)
         here = is_loopback(str(client.api_url.host))
     wanted = {f"{flow.name}/on-demand" for flow in ON_DEMAND.values()}
-    wanted |= {f"{flow.name}/daily" for flow in DAILY.values()}
+    wanted |= _LOOKING
     for name in sorted(wanted - {*found}):
         yield wrong("deployments", f"{name} is missing", _REGISTER)
     flows = {flow.name: flow for flow in {**ON_DEMAND, **DAILY}.values()}
+    for name in sorted(_LOOKING & {*found}):
+        if found[name].paused or not any(part.active for part in found[name].schedules):
+            yield wrong(
+                "deployments",
+                f"{name} is switched off: whether all backups are there is not looked at by itself",
+                "Switch it on in Prefect's UI, under Deployments",
+            )
     stale = [finding for name, one in sorted(found.items()) for finding in _stale(name, one, flows, here)]
     yield from stale
     if not stale and wanted <= {*found}:

@@ -193,6 +193,17 @@ def automation(name: str, on: bool | None) -> Iterator[None]:
 
 
 @contextmanager
+def not_looking() -> Iterator[None]:
+    with client() as prefect:
+        found = prefect.read_deployment_by_name("watch/daily")
+        prefect.pause_deployment(found.id)
+        try:
+            yield
+        finally:
+            prefect.resume_deployment(found.id)
+
+
+@contextmanager
 def nobody_told() -> Iterator[None]:
     mailer = cast("Mailer", Mailer.load("ops"))
     automations.forget("ops")
@@ -278,6 +289,7 @@ WRONG: dict[str, Case] = {
         "warning",
         "registered by another version (differs: backup, destinations, id, origin, trust)",
     ),
+    "nobody who looks each day": (not_looking, work.deployments, "wrong", "watch/daily is switched off"),
     "nobody who is told": (nobody_told, TOLD, "wrong", "nobody is told when a backup fails"),
     "an automation that is off": (
         partial(automation, automations.mail_name("ops"), False),
