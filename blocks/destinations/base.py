@@ -97,7 +97,7 @@ class Destination(Block, ABC):
     """
 
     max_runs: MaxRuns = 0
-    max_wait: MaxWait = 7200
+    max_wait: MaxWait = 14400
     bandwidth: Bandwidth = 0
 
     @classmethod
