@@ -388,8 +388,8 @@ def test_where_no_server_runs_schedules_are_not_kept_and_that_is_said(place: Pat
 @pytest.fixture(scope="module")
 def troubled(place: Path) -> Iterator[str]:
     """A server that cannot import our blocks, plans nothing, keeps its history for ever, and asks for a password."""
-    (place / "broken/blocks").mkdir(parents=True)
-    (place / "broken/blocks/__init__.py").write_text("raise ImportError('not installed here')")
+    (place / "broken").mkdir()
+    (place / "broken/sitecustomize.py").write_text("import sys; sys.modules['blocks'] = None  # not installed here")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(place / "broken"))
         patch.setenv("PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED", "false")
