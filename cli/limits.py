@@ -18,7 +18,7 @@ class Limits:
     max_runs
         How many runs may upload there at once; 0: no limit.
     max_wait
-        For how many seconds a run waits for its turn there, at first 14400 (four hours, a night), before it goes on with
+        For how many seconds a run waits for its turn there, at first 14400 (four hours), before it goes on with
         its other destinations alone; 0: for as long as it takes.
     bandwidth
         How fast a run may send there, and read from there: such as 10MB/s or 20Mbit/s; 0: no limit.
