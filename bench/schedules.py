@@ -138,9 +138,9 @@ def cpu_of_server(directory: str) -> float:
 
 def _server(directory: str) -> Path:
     """In /proc, the process that has this installation's database open."""
-    from cli.reencrypt import users
+    from cli.reencrypt_sqlite import SqliteFile
 
-    (pid,) = users(Path(directory) / "server/prefect.db")
+    (pid,) = SqliteFile(Path(directory) / "server/prefect.db").users()
     return Path(f"/proc/{pid}")
 
 

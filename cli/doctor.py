@@ -73,7 +73,7 @@ def _key_of_blocks() -> Iterator[Finding]:
     from prefect.client.orchestration import get_client
 
     from cli.encryption_key import advice
-    from cli.reencrypt import contents
+    from cli.reencrypt_sqlite import SqliteFile
     from deployments.checks.finding import ok, skipped, warning
     from vault.address import is_loopback
 
@@ -85,10 +85,10 @@ def _key_of_blocks() -> Iterator[Finding]:
         return
     if database is None:
         said = advice()
-        remedy = "export PREFECT_SERVER_ENCRYPTION_KEY=… for the server, before anything is saved"
+        remedy = "backups keys rotate --new-key-file FILE (while no server runs), and what it says then"
         yield warning(name, said, remedy) if said else ok(name, "outside of their database")
         return
-    held = contents(database)
+    held = SqliteFile(database).contents()
     beside = held.own_key is not None and len(held.unreadable(held.own_key)) < len(held.blocks)
     if beside:
         yield warning(

@@ -17,12 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.fernet import Fernet
-
+from cli.fernet_file import checked_key, read_key, sync_directory, write_new_key
 from cli.home import own_files, prefect_database, prefect_home
 from cli.output import note
-from cli.reencrypt import Contents, bring_under, contents, users
-from vault.errors import BackupError, ConfigError, printable
+from cli.reencrypt import Contents
+from cli.reencrypt_sqlite import SqliteFile
+from vault.errors import BackupError, ConfigError
 from vault.milestone import milestone
 
 VARIABLES = ("PREFECT_SERVER_ENCRYPTION_KEY", "ORION_ENCRYPTION_KEY")
@@ -57,10 +57,10 @@ class Lease:
 def lease() -> Lease:
     """The key for a server that starts now. Every block in its database can be decrypted with it."""
     database = prefect_database()
-    own = _users_own()
+    own = users_own()
     if database is None or own is not None:
         if database is not None and own is not None:
-            _refuse_unreadable(database, contents(database), own, VARIABLES[0])
+            _refuse_unreadable(database, SqliteFile(database).contents(), own, VARIABLES[0])
         return Lease()
     lock = _open_lock()
     try:
@@ -73,10 +73,13 @@ def lease() -> Lease:
 
 def advice() -> str | None:
     """What to tell who starts a server whose blocks are not protected by a key outside of its database."""
-    if _users_own() is not None or key_file().exists():
+    if users_own() is not None or key_file().exists():
         return None
     if prefect_database() is None:
-        return f"Blocks are encrypted with a key in their own database, until you set {VARIABLES[0]}."
+        return (
+            f"Blocks are encrypted with a key in their own database, until you set {VARIABLES[0]}."
+            " `backups keys rotate --new-key-file FILE` takes it out of there."
+        )
     return "Blocks are encrypted with a key in their own database; `backups keys rotate` takes it out of there."
 
 
@@ -90,29 +93,24 @@ def rotate() -> int:
                 "a Prefect server of another `backups` command is running on this database",
                 "Wait for that command to end, or end it; then rotate.",
             )
-        others = users(database)
-        if others:
-            pid, argv = next(iter(others.items()))
-            raise ConfigError(
-                f"process {pid} uses Prefect's database {database}: {argv}",
-                "End it first; a server that runs on would go on with the old key.",
-            )
+        SqliteFile(database).refuse_users()
         return _change_key(database)
     finally:
         os.close(lock)
 
 
 def _rotatable() -> Path:
-    if _users_own() is not None:
+    if users_own() is not None:
         raise ConfigError(
             f"{VARIABLES[0]} is set: you keep the key yourself",
-            f"To have it kept and rotated here, write it into {key_file()} (0600), and unset the variable.",
+            "Name a file for the new one: --new-key-file FILE. To have the key kept and rotated here instead, write it"
+            f" into {key_file()} (0600), and unset the variable.",
         )
     database = prefect_database()
     if database is None:
         raise ConfigError(
             "Prefect's database is not an SQLite file, and only of such a one the key is kept and rotated here",
-            f"Keep that key yourself, in {VARIABLES[0]}.",
+            f"Keep it yourself, in {VARIABLES[0]}. To change it, name a file for the new one: --new-key-file FILE.",
         )
     if not database.exists():
         raise ConfigError(f"there is no Prefect database {database}", "It is made by the first command that needs it.")
@@ -125,8 +123,8 @@ def _settled_key(lock: int, database: Path) -> str | None:
     while True:
         fcntl.flock(lock, fcntl.LOCK_SH)  # waits for whoever changes the key
         if not _next_file().exists():
-            key = _read(key_file())
-            found = contents(database)
+            key = read_key(key_file())
+            found = SqliteFile(database).contents()
             if key is not None:
                 return _adopted(database, found, key)
             if not _may_begin(found, database):
@@ -148,9 +146,9 @@ def _adopted(database: Path, found: Contents, key: str) -> str:
     if found.own_key is None:
         _refuse_unreadable(database, found, key, str(key_file()))
         return key
-    strangers, alone = found.unreadable(key), not users(database)
+    strangers, alone = found.unreadable(key), not SqliteFile(database).users()
     if strangers or alone:
-        bring_under(database, key, None, alone=alone)
+        SqliteFile(database).bring_under(key, alone=alone)
     if strangers:
         note(f"{len(strangers)} blocks that another Prefect server has saved are encrypted with {key_file()} now.")
         note(f"  It cannot read them until it has that key: set {VARIABLES[0]} in its environment.")
@@ -164,33 +162,32 @@ def _may_begin(found: Contents, database: Path) -> bool:
 
         if not {block.kind for block in found.blocks} <= {kind.get_block_type_name() for kind in block_types()}:
             return False
-    return found == Contents() or not users(database)
+    return found == Contents() or not SqliteFile(database).users()
 
 
 def _change_key(database: Path) -> int:
     """With the lock held alone: a new key for everything, or that of a change that was interrupted."""
-    interrupted = _read(_next_file())
-    key, before = interrupted or Fernet.generate_key().decode(), _read(key_file())
-    if interrupted is None:
-        _write_new(_next_file(), key)
+    interrupted = read_key(_next_file())
+    key, before = interrupted or write_new_key(_next_file()), read_key(key_file())
     milestone("rotate:written")
     try:
-        count = bring_under(database, key, before, alone=True) if database.exists() else 0
+        old = [before] if before else []
+        count = SqliteFile(database).bring_under(key, *old, alone=True) if database.exists() else 0
     except ConfigError as error:
         if interrupted is None:  # nothing was changed, and nothing can be under the new key yet
             _next_file().unlink()
         raise ConfigError(error.message, _put_back(database)) from error
     os.replace(_next_file(), key_file())
-    _sync(own_files())
+    sync_directory(own_files())
     milestone("rotate:switched")
     return count
 
 
 def _refuse_unreadable(database: Path, found: Contents, key: str | None, where: str) -> None:
     """Prefect's server would answer with an error 500 to whatever it is asked of blocks, and not say why."""
-    for block in found.unreadable(_checked(key, where)) if key else found.blocks:
+    for block in found.unreadable(checked_key(key, where)) if key else found.blocks:
         raise ConfigError(
-            f"block {printable(block.name)} ({printable(block.kind)}) was not encrypted with the key in {where}",
+            f"block {block} was not encrypted with the key in {where}",
             _put_back(database),
         )
 
@@ -202,54 +199,9 @@ def _put_back(database: Path) -> str:
     )
 
 
-def _users_own() -> str | None:
+def users_own() -> str | None:
+    """The key that the user keeps, and gives to his Prefect servers."""
     return next(filter(None, map(os.environ.get, VARIABLES)), None)
-
-
-def _read(path: Path) -> str | None:
-    """The key in *path*; None where there is no such file."""
-    try:
-        with open(path, opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW)) as file:
-            mode = os.fstat(file.fileno()).st_mode
-            key = file.read(1024).strip()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BackupError(f"{path} cannot be read: {error.strerror}") from error
-    if mode & 0o077:
-        raise ConfigError(f"others may read {path}", f"Take that right away: chmod 600 {path}; then rotate the key.")
-    return _checked(key, str(path))
-
-
-def _checked(key: str, where: str) -> str:
-    try:
-        Fernet(key)
-    except ValueError:
-        raise ConfigError(f"{where} holds no Fernet key", "It has 44 characters; put back the one there was.") from None
-    return key
-
-
-def _write_new(path: Path, key: str) -> None:
-    """Whole or not at all: a kill in between leaves only a file that the next one replaces."""
-    draft = path.with_suffix(".draft")
-    try:
-        draft.unlink(missing_ok=True)
-        with open(draft, "x", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
-            file.write(f"{key}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-        _sync(path.parent)
-    except OSError as error:
-        raise BackupError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _lock_file() -> Path:

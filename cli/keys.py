@@ -96,19 +96,39 @@ def show(*, json: Annotated[bool, Flag] = False) -> None:
 
 
 @keys_app.command
-def rotate(*, json: Annotated[bool, Flag] = False) -> None:
+def rotate(
+    *,
+    new_key_file: Path | None = None,
+    old_key_file: Path | None = None,
+    server_env: Path | None = None,
+    json: Annotated[bool, Flag] = False,
+) -> None:
     """Encrypt every saved block, with all credentials in them, under a new key. Backups are not touched.
 
-    Example: backups keys rotate
+    Examples: backups keys rotate
+              backups keys rotate --server-env /etc/prefect-backups/server.env --new-key-file /root/new.key
 
-    No Prefect server may run meanwhile on this machine's database. Whoever kills it loses nothing: the next command
-    finishes it.
+    No Prefect server may run meanwhile on that database. Whoever kills it loses nothing: the same command finishes it.
+    Where you keep the key yourself (PREFECT_SERVER_ENCRYPTION_KEY), and on PostgreSQL, name a file for the new one:
+    it then says what has to be told the new key. No key and no password is ever an argument.
 
     Parameters
     ----------
+    new_key_file
+        Where you keep the key yourself: the file with the new one (0600). It is made when it does not exist.
+    old_key_file
+        The file with the old key (0600). Default: PREFECT_SERVER_ENCRYPTION_KEY.
+    server_env
+        The file with the environment of Prefect's servers (0600), which has the address of the database and the old
+        key. Default: the environment of this command.
     json
         Print one JSON object.
     """
+    if new_key_file is not None:
+        _rotate_kept(new_key_file, old_key_file, server_env, json)
+        return
+    if old_key_file or server_env:
+        raise ConfigError("the new key needs a file of its own", "Name it: --new-key-file FILE; it is made.")
     from cli.api import refuse_running_server
     from cli.encryption_key import key_file
     from cli.encryption_key import rotate as rotate_key
@@ -121,6 +141,21 @@ def rotate(*, json: Annotated[bool, Flag] = False) -> None:
     else:
         print(f"{count} blocks in {prefect_database()} are encrypted with a new key.")
         print(f"It lies in {key_file()}, and nowhere else.")
+
+
+def _rotate_kept(new: Path, old: Path | None, server_env: Path | None, json: bool) -> None:
+    from cli.kept_key import rotate_kept, server_environment, what_next
+
+    environment = server_environment(server_env) if server_env else None
+    if environment:
+        environment.use()
+    done = rotate_kept(new, old)
+    if json:
+        shown = {"blocks": done.blocks, "database": done.database, "key_file": str(new)}
+        show_json({**shown, "old_key_needed": not done.told})
+    else:
+        print(f"{done.blocks} blocks in {done.database} are encrypted with the key in {new}.")
+        print(what_next(done, environment))
 
 
 @keys_app.command

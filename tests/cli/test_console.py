@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks import console_accounts
 from blocks.passwords import digest
-from cli.reencrypt import contents
+from cli.reencrypt_sqlite import SqliteFile
 from tests.cli.conftest import Command
 from tests.peers.command import Machine
 from tests.peers.prefect_server import prefect_server
@@ -68,5 +68,5 @@ def test_the_raw_database_holds_none_of_it_in_clear_and_takes_a_new_key(tmp_path
     assert [secret for secret in secrets if files_with(secret)] == []
     assert Machine(tmp_path / "home", None).json("keys", "rotate")["blocks"] == 1
     ring = Fernet((home / "backups/encryption.key").read_text().strip())
-    (block,) = contents(home / "prefect.db").blocks
+    (block,) = SqliteFile(home / "prefect.db").contents().blocks
     assert json.loads(ring.decrypt(block.token))["session_key"] == key

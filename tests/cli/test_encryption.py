@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from blocks import PostgresDatabase
 from cli.encryption_key import VARIABLES, advice, key_file, lease, rotate
-from cli.reencrypt import contents
+from cli.reencrypt_sqlite import SqliteFile
 from tests.cli.conftest import Command
 from tests.peers.command import Machine
 from tests.peers.prefect_server import prefect_server
@@ -47,7 +47,9 @@ class Home:
     def passwords(self, *keys: str) -> dict[str, str]:
         """The password of each block, decrypted with one of *keys*; default: with the key in the file."""
         ring = MultiFernet([Fernet(key) for key in keys or (self.key,)])
-        documents = {block.name: json.loads(ring.decrypt(block.token)) for block in contents(self.database).blocks}
+        documents = {
+            block.name: json.loads(ring.decrypt(block.token)) for block in SqliteFile(self.database).contents().blocks
+        }
         return {name: str(document["password"]) for name, document in documents.items()}
 
     def keep_key_in_database(self) -> str:
@@ -55,7 +57,7 @@ class Home:
         with self.changed() as database:
             key, before = Fernet.generate_key().decode(), self.key
             ring = MultiFernet([Fernet(key), Fernet(before)])
-            for block in contents(self.database).blocks:
+            for block in SqliteFile(self.database).contents().blocks:
                 data = json.dumps(ring.rotate(block.token).decode())
                 database.execute("UPDATE block_document SET data = ? WHERE id = ?", (data, block.id))
             value = json.dumps({"fernet_key": key})
@@ -163,7 +165,7 @@ def test_what_a_server_without_the_key_has_saved_is_brought_under_it(
     foreign = home.keep_key_in_database()
     put_key(key)
     with home.changed() as database:  # two of them are still under our key
-        for block in contents(home.database).blocks[1:]:
+        for block in SqliteFile(home.database).contents().blocks[1:]:
             token = Fernet(key).encrypt(Fernet(foreign).decrypt(block.token)).decode()
             database.execute("UPDATE block_document SET data = ? WHERE id = ?", (json.dumps(token), block.id))
     lease().close()
