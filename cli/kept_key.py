@@ -120,7 +120,7 @@ def what_next(done: Rotated, environment: ServerEnvironment | None) -> str:
         where = f"{environment.path} needs a line {VARIABLES[0]}=… with that key"
     return (
         "Both keys are needed until this is done, in this order:\n"
-        f"  1. {where}, on every machine with a Prefect server.\n"
+        f"  1. {where}, on every machine with a Prefect server. Leave the old key as a comment (#) there.\n"
         "  2. Start the API servers: systemctl start prefect-api@4201 prefect-api@4202\n"
         "  3. Then the services: systemctl start prefect-services (in containers, both: docker compose up --detach)\n"
         "  4. Run this command again: it says whether the old key can go.\n"

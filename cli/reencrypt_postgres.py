@@ -78,8 +78,7 @@ class PostgresUrl:
             if not sessions:
                 return
             if time.monotonic() > deadline:
-                named = ", ".join(map(_named, sessions))
-                raise ConfigError(f"others are connected to Prefect's database {self}: {named}", _STOP)
+                raise ConfigError(f"others are connected to Prefect's database {self}: {_named(sessions)}", _STOP)
             time.sleep(_NAP)
 
     def _forget(self) -> None:
@@ -139,7 +138,10 @@ def _contents(connection: Connection) -> Contents:
     return read(ask) if there else Contents()
 
 
-def _named(session: Sequence[Any]) -> str:
-    pid, user, application, address = session
-    said = [str(user), *([f"as {application}"] if application else []), *([f"from {address}"] if address else [])]
-    return printable(f"process {pid} of the server ({', '.join(said)})")
+def _named(sessions: Sequence[Sequence[Any]]) -> str:
+    """Who they are, and which of the server's processes serve them."""
+    processes: dict[str, list[str]] = {}
+    for pid, user, application, address in sessions:
+        said = [str(user), *([f"as {application}"] if application else []), *([f"from {address}"] if address else [])]
+        processes.setdefault(printable(" ".join(said)), []).append(str(pid))
+    return "; ".join(f"{who} (server processes {', '.join(pids)})" for who, pids in processes.items())

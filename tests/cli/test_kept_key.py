@@ -157,8 +157,7 @@ def site(postgres_server: PostgresServer, made: str, tmp_path: Path) -> Iterator
 def test_servers_on_postgresql_read_all_blocks_with_the_new_key_and_none_with_the_old_one(site: Site) -> None:
     with site.server(OLD):
         said = site.refused()
-        assert f"connected to Prefect's database {site.database} on 127.0.0.1: process" in said
-        assert f"({ROLE}, from 127.0.0.1)" in said
+        assert f"connected to Prefect's database {site.database} on 127.0.0.1: {ROLE} from 127.0.0.1 (server " in said
         assert "systemctl stop 'prefect-api@*' prefect-services" in said
         assert not site.new.exists()
 
@@ -167,6 +166,7 @@ def test_servers_on_postgresql_read_all_blocks_with_the_new_key_and_none_with_th
     assert site.new.stat().st_mode & 0o777 == 0o600
     assert "3 blocks" in done.stdout
     assert f"Line 2 of {site.env}, {VARIABLES[0]}=…, has to say that key" in done.stdout
+    assert "old key as a comment" in done.stdout
     assert done.stdout.index("prefect-api@4201") < done.stdout.index("start prefect-services")
     assert without_secret(done.stdout + done.stderr, key)
     assert site.passwords(key) == EXPECTED
@@ -205,7 +205,7 @@ def test_rotate_that_is_killed_leaves_all_blocks_under_one_key_and_the_next_one_
 
 def test_it_is_refused_while_anybody_is_connected_also_another_role(site: Site) -> None:
     with site.session() as pid:
-        assert f"process {pid} of the server (admin, as psql" in site.refused()
+        assert f"admin as psql from 127.0.0.1 (server processes {pid})" in site.refused()
     assert not site.new.exists()
     rotating = site.machine.stop_at("rotate:document", *site.rotate)
     with site.session() as pid:  # a server that starts meanwhile has the old key
@@ -213,7 +213,7 @@ def test_it_is_refused_while_anybody_is_connected_also_another_role(site: Site) 
             rotating.send_signal(signal.SIGCONT)
             os.waitid(os.P_PID, rotating.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
     assert rotating.returncode == 2
-    assert f"process {pid} of the server" in (site.place / "output").read_text()
+    assert f"(server processes {pid})" in (site.place / "output").read_text()
     assert site.passwords(OLD) == EXPECTED
     site.machine.run(*site.rotate)
     assert site.passwords(site.new.read_text().strip()) == EXPECTED
