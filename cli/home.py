@@ -7,6 +7,8 @@ import re
 import tomllib
 from pathlib import Path
 
+URL_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+
 
 def prefect_home() -> Path:
     """Where Prefect keeps its database and profiles."""
@@ -34,7 +36,7 @@ def prefect_setting(name: str) -> str | None:
 
 def database_url() -> str | None:
     """Where Prefect's server keeps everything, if that is set as a URL."""
-    names = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+    names = (URL_VARIABLE, "PREFECT_API_DATABASE_CONNECTION_URL")
     return next(filter(None, map(prefect_setting, names)), None)
 
 

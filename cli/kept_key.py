@@ -14,12 +14,11 @@ from pathlib import Path
 from cli.api import refuse_running_server
 from cli.encryption_key import VARIABLES, users_own
 from cli.fernet_file import checked_key, read_key, read_private, write_new_key
-from cli.home import database_url, prefect_database
+from cli.home import URL_VARIABLE, database_url, prefect_database
 from cli.reencrypt import PrefectDatabase
 from vault.errors import ConfigError
 from vault.milestone import milestone
 
-_URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _NOT_LOST = "Name the file of the key with which they were saved: --old-key-file FILE. Nothing was changed."
 
 
@@ -91,7 +90,7 @@ def _database() -> PrefectDatabase:
     if not url.startswith("postgresql"):
         raise ConfigError(
             "where Prefect's server keeps its database is not known here",
-            f"Set {_URL} as the server has it, or name the file that it is in: --server-env FILE.",
+            f"Set {URL_VARIABLE} as the server has it, or name the file that it is in: --server-env FILE.",
         )
     from cli.reencrypt_postgres import PostgresUrl
 

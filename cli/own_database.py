@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from cli.api import running_up
-from cli.home import database_url, prefect_database, prefect_setting
+from cli.home import URL_VARIABLE, database_url, prefect_database, prefect_setting
 from cli.saved import made
 from vault.errors import ConfigError
 from vault.store import check_name
 
 if TYPE_CHECKING:
     from blocks.sources import PostgresDatabase, SqliteDatabase
-
-_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
 
 def refuse_unknown_database() -> None:
@@ -23,7 +21,7 @@ def refuse_unknown_database() -> None:
     if database_url() is None and (elsewhere or prefect_database() is None):
         raise ConfigError(
             "where Prefect's server keeps its database is not known here",
-            f"Run this on its machine, with {_VARIABLE} as the server has it.",
+            f"Run this on its machine, with {URL_VARIABLE} as the server has it.",
         )
 
 
@@ -50,7 +48,7 @@ def _own_database() -> PostgresDatabase | SqliteDatabase:
         return made(SqliteDatabase, path=file)  # type: ignore[no-any-return]
     url = urlsplit(database_url() or "")
     if not url.scheme.startswith("postgresql"):
-        raise ConfigError(f"{_VARIABLE} is neither of PostgreSQL nor of an SQLite file", "Prefect knows no others.")
+        raise ConfigError(f"{URL_VARIABLE} is neither of PostgreSQL nor of an SQLite file", "Prefect knows no others.")
     options = parse_qs(url.query)
     mode = [*options.get("sslmode", []), *options.get("ssl", [])]
     return made(  # type: ignore[no-any-return]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from cli.home import URL_VARIABLE
 from cli.output import note
 from cli.reencrypt import PATIENCE, TABLES, Ask, Contents, read, write
 from vault.errors import BackupError, ConfigError, printable
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _PARTING = 5.0  # seconds in which the session of a process that has ended is gone
 _NAP = 0.1
+_SERVER = re.compile(rb"prefect server (start|services)|prefect\.server\.")
 # Without rights of its own, a role sees of others' sessions only who and as what; PostgreSQL's own have no user.
 _SESSIONS = """
     SELECT pid, usename, application_name, host(client_addr) FROM pg_stat_activity
@@ -48,8 +53,13 @@ class PostgresUrl:
         return self._within(_contents)
 
     def refuse_users(self) -> None:
-        """See ``PrefectDatabase``. A session of who was killed just now is given time to go."""
+        """See ``PrefectDatabase``. A session of who was killed just now is given time to go.
+
+        A server that nobody has asked anything has no session yet: on this machine it is found all the same.
+        """
         self._within(self._refuse)
+        for pid, argv in _servers(self.url).items():
+            raise ConfigError(f"process {pid} is a Prefect server on the database {self}: {argv}", _STOP)
 
     def bring_under(self, key: str, *before: str, alone: bool) -> int:
         """See ``PrefectDatabase``. Who is *alone* refuses whoever connects meanwhile."""
@@ -136,6 +146,19 @@ def _contents(connection: Connection) -> Contents:
     ask = _asking(connection)
     there = all(ask("SELECT to_regclass(:name) IS NOT NULL", {"name": name})[0][0] for name in TABLES)
     return read(ask) if there else Contents()
+
+
+def _servers(url: str) -> dict[int, str]:
+    """Prefect's servers and services here that are given *url*, with their command lines, as far as we may see."""
+    found, given = {}, f"{URL_VARIABLE}={url}".encode()
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal():
+            continue
+        with suppress(OSError):  # it has ended, or is somebody else's
+            argv = (process / "cmdline").read_bytes().strip(b"\0").split(b"\0")
+            if _SERVER.search(b" ".join(argv)) and given in (process / "environ").read_bytes().split(b"\0"):
+                found[int(process.name)] = printable(b" ".join(argv).decode(errors="replace"))[:120]
+    return found
 
 
 def _named(sessions: Sequence[Sequence[Any]]) -> str:

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -217,6 +218,19 @@ def test_it_is_refused_while_anybody_is_connected_also_another_role(site: Site) 
     assert site.passwords(OLD) == EXPECTED
     site.machine.run(*site.rotate)
     assert site.passwords(site.new.read_text().strip()) == EXPECTED
+
+
+def test_it_is_refused_while_a_server_runs_here_that_has_no_session_because_nobody_has_asked_it(
+    site: Site,
+) -> None:
+    waits = [sys.executable, "-c", "print(flush=True); input()", "-m", "prefect", "server", "start", "--no-services"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(waits, env={URL: site.url}, **pipes) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        assert f"process {server.pid} is a Prefect server on the database {site.database}" in site.refused()
+        server.communicate(b"\n")
+    assert not site.new.exists()
 
 
 def test_blocks_that_no_key_decrypts_are_named_and_nothing_is_changed(site: Site) -> None:
