@@ -24,6 +24,7 @@ from blocks.loading import load
 from console.api import create
 from flows.backup import backup
 from tests.cli.conftest import Command, command
+from tests.console.conftest import alone
 from tests.destinations.test_google_drive import server
 from tests.flows.conftest import postgres_server
 from tests.flows.test_secrets import files_with, spellings
@@ -37,7 +38,7 @@ from tests.peers.sshd import SshServer
 from tests.peers.watchdog import Watchdog, watchdog
 from tests.peers.watched import Watched
 
-__all__ = ["command", "postgres_server", "server"]
+__all__ = ["alone", "command", "postgres_server", "server"]
 _MARK = uuid4().hex[:8]
 _DOORS = ("db", "ssh", "sftp", "b2", "drive", "mail", "ping")
 
@@ -191,7 +192,7 @@ def answers(prefix: str) -> list[str]:
 
 @pytest.fixture
 def scene(
-    command: Command, server: DriveServer, postgres_server: PostgresServer, tmp_path: Path
+    alone: None, command: Command, server: DriveServer, postgres_server: PostgresServer, tmp_path: Path
 ) -> Iterator[tuple[Scene, MailServer, Watchdog]]:
     with ExitStack() as stack:
         made = Scene(command, tmp_path, stack)
