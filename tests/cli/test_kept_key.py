@@ -27,6 +27,7 @@ from cli.reencrypt_sqlite import SqliteFile
 from tests.peers.command import Machine
 from tests.peers.postgres import PostgresServer, postgres_server
 from tests.peers.prefect_server import prefect_server
+from tests.reduced import reduced
 
 __all__ = ["postgres_server"]
 
@@ -185,7 +186,10 @@ def test_servers_on_postgresql_read_all_blocks_with_the_new_key_and_none_with_th
 
 
 @pytest.mark.fault("K15")
-@pytest.mark.parametrize("milestone", ["rotate:written", "rotate:document", "rotate:committed"])
+@pytest.mark.parametrize(
+    "milestone",
+    reduced(["rotate:written", "rotate:document", "rotate:committed"], "rotate:document", "rotate:committed"),
+)
 def test_rotate_that_is_killed_leaves_all_blocks_under_one_key_and_the_next_one_finishes_it(
     site: Site, milestone: str
 ) -> None:
