@@ -105,8 +105,8 @@ def rotate(
 ) -> None:
     """Encrypt every saved block, with all credentials in them, under a new key. Backups are not touched.
 
-    Examples: backups keys rotate
-              backups keys rotate --server-env /etc/prefect-backups/server.env --new-key-file /root/new.key
+    Example: backups keys rotate
+             backups keys rotate --server-env /etc/prefect-backups/server.env --new-key-file /root/new.key
 
     No Prefect server may run meanwhile on that database. Whoever kills it loses nothing: the same command finishes it.
     Where you keep the key yourself (PREFECT_SERVER_ENCRYPTION_KEY), and on PostgreSQL, name a file for the new one:

@@ -44,7 +44,12 @@ def made(sample: Sample, request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.mark.law(12)
 @pytest.mark.parametrize(
-    ("made", "period"), [pytest.param(*pair, id=name) for name, pair in KINDS.items()], indirect=["made"]
+    ("made", "period"),
+    [
+        pytest.param(*pair, id=name, marks=[] if name in ("alias", "rrule") else pytest.mark.slow)
+        for name, pair in KINDS.items()
+    ],
+    indirect=["made"],
 )
 def test_whatever_prefect_counts_out_is_waited_for_and_watched(made: str, period: timedelta) -> None:
     schedule = one(made)
