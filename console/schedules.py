@@ -38,7 +38,7 @@ def list_schedules(app: str | None = None) -> list[Schedule]:
     if app is not None:
         app_ref(app)
     now = datetime.now(UTC)
-    return [_shown(schedule, now) for schedule in found() if app in (None, schedule.app)]
+    return [_shown(schedule, now) for schedule in found(app=app)]
 
 
 def get_schedule(name: str) -> Schedule:

@@ -14,7 +14,7 @@ from prefect.exceptions import PrefectException
 from blocks.app import App
 from blocks.loading import block_name
 from tasks.schedules import Schedule
-from tasks.schedules import found as all_schedules
+from tasks.schedules import found as schedules_of
 from vault.errors import ConfigError, RetentionRefused
 from vault.plan import Keeper
 from vault.record import BackupType
@@ -31,7 +31,7 @@ class Policies:
     @classmethod
     def read(cls, name: str, app: App) -> Policies:
         """Those of *app*, saved as *name*; one request for 200 schedules, of whichever app."""
-        return cls(app, tuple(schedule for schedule in all_schedules(late=False) if schedule.app == name))
+        return cls(app, tuple(schedules_of(late=False, app=name)))
 
     def without(self, names: Collection[str]) -> Policies:
         """As if the schedules *names* were not there; ``ConfigError`` where one of them is not."""

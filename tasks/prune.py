@@ -17,7 +17,7 @@ from tasks.garbage import Collected, Garbage
 from tasks.keepers import Policies, policies_of
 from tasks.policy import STEP
 from tasks.retain import Judged, carry_out, judge
-from tasks.schedules import found as all_schedules
+from tasks.schedules import found as schedules_of
 from vault.catalog import Catalog
 from vault.errors import BackupError, ConfigError, RetentionRefused
 from vault.plan import Keeper
@@ -115,7 +115,7 @@ class Saved:
     def _schedules(self, instead_of: Collection[str]) -> Policies | None:
         if self.policies is not None:
             return self.policies.without(instead_of)
-        left = [schedule.name for schedule in all_schedules(late=False) if schedule.app == self.name]
+        left = [schedule.name for schedule in schedules_of(late=False, app=self.name)]
         if left:
             raise ConfigError(
                 f"app {self.name} is not saved, and its schedules are: {', '.join(left)}",

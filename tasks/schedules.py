@@ -69,7 +69,7 @@ class Schedule:
     @property
     def app(self) -> str:
         """The saved app that it backs up."""
-        return str(self.parameters.get("app", ""))
+        return _app(self)
 
     @property
     def destinations(self) -> list[str]:
@@ -153,10 +153,14 @@ class Schedule:
         }
 
 
-def found(late: bool = True) -> list[Schedule]:
-    """Every schedule, by name; without *late*, whether one is overdue is not asked."""
+def found(late: bool = True, app: str | None = None) -> list[Schedule]:
+    """Every schedule, or those of *app*, by name; without *late*, whether one is overdue is not asked.
+
+    To understand when one runs takes a millisecond: of many, who asks for an app pays for its own alone.
+    """
     with get_client(sync_client=True) as client:
-        kept = _schedules(client, [one for one in _deployments(client) if one.schedules], late)
+        theirs = [one for one in _deployments(client) if one.schedules and app in (None, _app(one))]
+        kept = _schedules(client, theirs, late)
     return sorted(kept, key=lambda schedule: schedule.name)
 
 
@@ -234,6 +238,10 @@ def _grace(deployment: DeploymentResponse) -> float | None:
             hours = float(found[1])
             return hours if 0 < hours <= _MOST_HOURS else None
     return None
+
+
+def _app(of: DeploymentResponse | Schedule) -> str:
+    return str(of.parameters.get("app", ""))
 
 
 def _is_active(deployment: DeploymentResponse) -> bool:
