@@ -48,8 +48,9 @@ def watch(
         elif watched:
             heads = ("SCHEDULE", "APP", "DESTINATION", "NEWEST", "DUE", "PROBLEM")
             show_table(heads, [one.cells() for one in watched])
-        for said in (f"Asked was {asked}.", *paused()):
+        off = paused()
+        for said in (f"Asked was {asked}.", *off):
             note(said)
         if not (watched or allow_none):
-            refuse_none(f"Asked was {asked}. If your schedules are kept by another: set PREFECT_API_URL.")
+            refuse_none(off, f"Asked was {asked}. If your schedules are kept by another: set PREFECT_API_URL.")
         refuse(watched)

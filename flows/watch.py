@@ -40,49 +40,41 @@ def watch(
     watched = look(now, timedelta(hours=grace_hours), whole=report)
     rows = [one.as_json() for one in watched]
     create_table_artifact(key="watch", table=rows, description="What is there")
+    nothing = not (watched or allow_none) and bool(saved([APP_SLUG]))
+    off = paused() if report or nothing else []
     if report:
-        tell(ALIVE, "watch", subject=_subject(watched), text=_text(watched, now))
-    if not (watched or allow_none) and saved([APP_SLUG]):
-        refuse_none("If that is as it should be, switch its deployment off, or give it allow_none.")
+        tell(ALIVE, "watch", subject=_subject(watched, off), text=_text(watched, off, now))
+    if nothing:
+        refuse_none(off, "If that is as it should be, switch its deployment off, or give it allow_none.")
     refuse(watched)
     return rows
 
 
-def _subject(watched: list[Watched]) -> str:
+def _subject(watched: list[Watched], off: list[str]) -> str:
     bad = {one.app for one in watched if one.problem}
     count = len({one.app for one in watched})
-    off = len(paused())
-    tail = f", {off} schedule{'s' * (off != 1)} paused" if off else ""
-    return (
-        f"Backups of {count} app{'s' * (count != 1)}: "
-        + (
-            f"{len(bad)} not as they should be"
-            if bad
-            else "all as they should be"
-            if watched
-            else "nothing is scheduled"
-        )
-        + tail
-    )
+    how = f"{len(bad)} not as they should be" if bad else "all as they should be" if watched else "nothing is scheduled"
+    tail = f", {len(off)} schedule{'s' * (len(off) != 1)} paused" if off else ""
+    return f"Backups of {count} app{'s' * (count != 1)}: {how}{tail}"
 
 
-def _text(watched: list[Watched], now: datetime) -> str:
+def _text(watched: list[Watched], off: list[str], now: datetime) -> str:
     scheduled = {one.app for one in watched}
     others = [name for name in map(block_name, saved([APP_SLUG])) if name not in scheduled]
     parts = [
         "\n".join(lines(watched, now)) or "There is no active schedule.",
         f"Without an active schedule: {', '.join(others)}" if others else "",
-        "\n".join(paused()),
+        "\n".join(off),
         f"Seen by {gethostname()} at {utc(now)}. This comes each week. When it does not come, something is wrong.",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def refuse_none(remedy: str) -> NoReturn:
-    """Nothing is looked at, since no schedule is active: ``Overdue``."""
+def refuse_none(off: list[str], remedy: str) -> NoReturn:
+    """Nothing is looked at, since no schedule is active: ``Overdue``; *off* says which are paused."""
     raise Overdue(
         "no schedule is active: nothing is backed up by itself, and nothing that is missing can be noticed",
-        "\n".join([*paused(), "See `backups schedule list` and `backups schedule add --help`.", remedy]),
+        "\n".join([*off, "See `backups schedule list` and `backups schedule add --help`.", remedy]),
     )
 
 
