@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -66,7 +67,7 @@ class Garbage:
     type: BackupType
     destination: str
 
-    @property
+    @cached_property
     def orphans(self) -> tuple[Orphan, ...]:
         """Of that type, by backup."""
         return tuple(one for one in grouped(self.history.orphans) if one.backup_id.type == self.type)
@@ -81,7 +82,7 @@ class Garbage:
     def look(self, now: datetime, most: int | None = MAX_DELETES) -> Collected:
         """What ``collect`` would do; nothing is removed or remembered."""
         try:
-            return Collected(self.destination, self._judged((now, now), _living(), most))
+            return Collected(self.destination, self._judged((now, now), _living(), self._before(), most))
         except _NotAsked as error:
             return self._unasked(error)
 
@@ -92,8 +93,8 @@ class Garbage:
         """
         clocks = min(now, clock), max(now, clock)
         try:
-            living = _living()
-            verdicts = self._judged(clocks, living, most)
+            living, before = _living(), self._before()
+            verdicts = self._judged(clocks, living, before, most)
         except _NotAsked as error:
             return self._unasked(error)
         removed, kept, trouble = set[BackupId](), dict[BackupId, str](), ""
@@ -109,16 +110,20 @@ class Garbage:
             said = f"no record; nothing more was removed: {trouble}"
         kept |= {one.backup_id: said for one in going if one.backup_id not in removed | kept.keys()}
         since = {verdict.orphan.backup_id: verdict.since for verdict in verdicts if verdict.since and not trouble}
-        self._note({found: first for found, first in since.items() if found not in removed})
+        self._note({found: first for found, first in since.items() if found not in removed}, before)
         return Collected(self.destination, verdicts, frozenset(removed), kept, trouble)
 
     def _judged(
-        self, clocks: tuple[datetime, datetime], living: tuple[Living, ...], most: int | None
+        self,
+        clocks: tuple[datetime, datetime],
+        living: tuple[Living, ...],
+        before: dict[BackupId, datetime] | None,
+        most: int | None,
     ) -> tuple[Verdict, ...]:
         def owner(backup_id: BackupId) -> str:
             return next((run.name for run in living if run.may_own(self.catalog.app, backup_id)), "")
 
-        return judge(self.orphans, self._recall(), clocks, owner, most) if self.orphans else ()
+        return judge(self.orphans, before or {}, clocks, owner, most)
 
     def _clean(self, now: datetime, living: tuple[Living, ...]) -> None:
         """What nobody has written to for a day may still be that of a run which is older than that."""
@@ -154,10 +159,17 @@ class Garbage:
         with _asking():
             return recall_orphans(self._spot)
 
-    def _note(self, since: dict[BackupId, datetime]) -> None:
-        """Remember *since*. Where that fails the grace begins anew, or is that of what is no orphan any more."""
+    def _before(self) -> dict[BackupId, datetime] | None:
+        """What is remembered of the orphans; None, and not asked for, where there are none."""
+        return self._recall() if self.orphans else None
+
+    def _note(self, since: dict[BackupId, datetime], before: dict[BackupId, datetime] | None = None) -> None:
+        """Remember *since*, in place of *before* (None: whatever that is).
+
+        Where that fails the grace begins anew, or is that of what is no orphan any more.
+        """
         try:
-            if since != self._recall():
+            if since != (self._recall() if before is None else before):
                 with _asking():
                     remember_orphans(self._spot, since)
         except _NotAsked as error:
