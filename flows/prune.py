@@ -114,7 +114,7 @@ def prune(
             pruned.append(Pruned(name, "", error=error))
         else:
             raise error
-    if not pruned and saved.app is None:
+    if not pruned and saved.policies is None:
         raise ConfigError(f"no app {app} is saved, and nothing of it lies at {', '.join(places) or 'any destination'}")
     result = PruneResult(app, dry_run, tuple(pruned))
     show_retention(app, [one.judged for one in pruned if one.judged], [one.garbage for one in pruned if one.garbage])

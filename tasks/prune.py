@@ -59,25 +59,23 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Saved:
-    """What is saved of an app and of the schedules that back it up, read once. *app*: None where it is not saved."""
+    """What is saved of an app and of the schedules that back it up, read once; None where the app is not saved."""
 
     name: str
-    app: App | None
     policies: Policies | None
 
     @classmethod
     def read(cls, name: str) -> Saved:
         """Of the app *name*, which may have been removed, or be one that a restore keeps safety backups under."""
         ref = f"{APP_SLUG}/{name}"
-        app = None if missing(ref) else load(ref, App)
-        return cls(name, app, policies_of(name, app) if app else None)
+        return cls(name, None if missing(ref) else policies_of(name, load(ref, App)))
 
     def places(self, destinations: list[str] | None) -> dict[str, Destination]:
         """The destinations that are meant, by name: those given, else all to which it goes, or any that is saved."""
-        if self.app is None or self.policies is None:
+        if self.policies is None:
             return load_destinations(destinations or saved(DESTINATIONS))
         theirs = [ref for schedule in self.policies.schedules for ref in schedule.destinations]
-        return load_destinations(destinations or list(dict.fromkeys([*self.app.destinations, *theirs])))
+        return load_destinations(destinations or list(dict.fromkeys([*self.policies.app.destinations, *theirs])))
 
     def keepers(
         self,
@@ -94,23 +92,17 @@ class Saved:
         policies, found = self._schedules(instead_of), dict[tuple[str, BackupType], Sequence[Keeper]]()
         for name in names:
             for kind in get_args(BackupType):
-                keepers = self._at(policies, name, kind, keep_at.get(name, keep))
+                own = keep_at.get(name, keep)
+                keepers = policies.at(name, kind, own) or (Keeper(policies.app.keep),) if policies else (Keeper(own),)
                 if any(keeper.policy for keeper in keepers):
                     found[name, kind] = keepers
         if not found:
-            unknown = "" if self.app else ", which is not saved,"
+            unknown = "" if self.policies else ", which is not saved,"
             nothing = f"nothing says which backups of app {self.name}{unknown} are to stay"
             raise ConfigError(
                 nothing, "Give --keep-last, or another rule; or --orphans, to remove only what has no record."
             )
         return found
-
-    def _at(
-        self, policies: Policies | None, name: str, kind: BackupType, own: RetentionPolicy | None
-    ) -> tuple[Keeper, ...]:
-        if policies is None or self.app is None:
-            return (Keeper(own),)
-        return policies.at(name, kind, own) or (Keeper(self.app.keep),)
 
     def _schedules(self, instead_of: Collection[str]) -> Policies | None:
         if self.policies is not None:
