@@ -16,7 +16,7 @@ from datetime import datetime
 from vault.errors import BadRecord, ConfigError, Corrupt, DestinationError, IntegrityError, NotFound, printable
 from vault.garbage import is_ours
 from vault.history import Damaged as Damaged
-from vault.history import FromTheFuture, Latest, is_future, means
+from vault.history import FromTheFuture, Latest, from_the_future, means
 from vault.history import History as History
 from vault.marks import marked
 from vault.parallel import ordered
@@ -57,8 +57,8 @@ class Catalog:
             backup_id = backup_of(key)
             if backup_id is None or backup_id.type != backup_type or key != _record_of(key):
                 continue
-            if is_future(backup_id, now):
-                future.append(FromTheFuture(backup_id, now))
+            if passed_over := from_the_future(backup_id, now):
+                future.append(passed_over)
                 continue
             (found,) = _records(self.store, self.app, [objects[key]], self.trust, None)
             problem = _missing(self.store, found, objects) if isinstance(found, BackupRecord) else found

@@ -11,11 +11,6 @@ from vault.record import BackupId, BackupRecord, backup_of
 from vault.store import StoredObject
 
 
-def is_future(backup_id: BackupId, now: datetime) -> bool:
-    """Whether it claims to be made so long after *now* that a clock was wrong: it is never the newest (Z02)."""
-    return backup_id.created_at > now + MAX_SKEW
-
-
 @dataclass(frozen=True)
 class FromTheFuture:
     """A backup that is passed over, since it claims to be made after *now*. It can be restored by its id."""
@@ -39,8 +34,11 @@ class FromTheFuture:
 
 
 def from_the_future(backup_id: BackupId, now: datetime) -> FromTheFuture | None:
-    """What there is to say of it, where it :func:`is_future`."""
-    return FromTheFuture(backup_id, now) if is_future(backup_id, now) else None
+    """What is to be said of it, where it claims to be made so long after *now* that a clock was wrong.
+
+    Such a one is never the newest (Z02).
+    """
+    return FromTheFuture(backup_id, now) if backup_id.created_at > now + MAX_SKEW else None
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class History:
 
     def from_the_future(self, now: datetime) -> tuple[FromTheFuture, ...]:
         """The valid ones, oldest first, that ``latest`` passes over."""
-        return tuple(FromTheFuture(r.backup_id, now) for r in self.records if is_future(r.backup_id, now))
+        return tuple(filter(None, (from_the_future(record.backup_id, now) for record in self.records)))
 
     def newer_damaged(self, record: BackupRecord) -> tuple[Damaged, ...]:
         """The damaged ones that claim to be newer than *record*: what a restore of the latest must tell."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from vault.history import History, is_future
+from vault.history import History, from_the_future
 from vault.record import BackupId, BackupRecord, BackupType
 
 SHARE = 0.5
@@ -45,7 +45,7 @@ class Small:
 
 def small_ones(history: History, backup_type: BackupType, now: datetime) -> list[Small]:
     """What is suspicious about the newest backup of that type; those from the future of *now* do not count."""
-    records = (r for r in history.records if r.type == backup_type and not is_future(r.backup_id, now))
+    records = (r for r in history.records if r.type == backup_type and not from_the_future(r.backup_id, now))
     return suspiciously_small(records, history.confirmed)
 
 
