@@ -133,6 +133,11 @@ class Container(Host):
             yield _Tool(command, running, mark, self)
 
 
+def host_of(server: Host, container: str) -> Host:
+    """Where the tools of something on *server* run: in its container, where it has one."""
+    return Container(server, container) if container else server
+
+
 class _Tool:
     """A tool that runs in a container."""
 

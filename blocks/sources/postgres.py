@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlencode
 
 from pydantic import AfterValidator, ConfigDict, Field, HttpUrl, SecretStr
 
-from blocks.docker.container import Container
+from blocks.docker.container import host_of
 from blocks.docker.engine import OptionalDockerName
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
 from blocks.servers import LocalServer
@@ -199,7 +199,7 @@ class PostgresDatabase(Source):
 
     def _endpoint(self) -> Endpoint:
         return Endpoint(
-            Container(self.server, self.container) if self.container else self.server,
+            host_of(self.server, self.container),
             self.host,
             self.port,
             self.username,

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlencode
 
 from pydantic import AfterValidator, ConfigDict, Field, HttpUrl, SecretStr
 
-from blocks.docker.container import Container
+from blocks.docker.container import host_of
 from blocks.docker.engine import OptionalDockerName
 from blocks.host import Host
 from blocks.look import DOCUMENTATION_URL, LOGO_URL
@@ -193,7 +193,7 @@ class RedisDatabase(Source):
     @property
     def _place(self) -> Host:
         """Where its tools run."""
-        return Container(self.server, self.container) if self.container else self.server
+        return host_of(self.server, self.container)
 
     def _versions(self, info: str) -> str:
         client = self._place.run(Command(("redis-cli", "--version"), idle_timeout=_ANSWER)).stdout.decode()

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from pydantic import Field, HttpUrl
 
-from blocks.docker.container import Container
+from blocks.docker.container import host_of
 from blocks.docker.engine import OptionalDockerName
 from blocks.files import put
 from blocks.host import Host
@@ -149,7 +149,7 @@ class RedisFile(Source):
 
     @property
     def _place(self) -> Host:
-        return Container(self.server, self.container) if self.container else self.server
+        return host_of(self.server, self.container)
 
     def _proven(self, new: PurePath, content: Content) -> Facts:
         facts, recorded = self._facts(new), content.artifact.facts
