@@ -99,28 +99,21 @@ class Pauses:
         threading.Event().wait(seconds)
 
 
-def test_a_run_that_would_have_no_destination_left_waits_on(limits: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("second", "more"),
+    [
+        pytest.param(1, False, id="the-run-would-have-no-destination-left"),
+        pytest.param(0, True, id="the-other-one-may-be-waited-for-longer"),
+    ],
+)
+def test_a_run_waits_on_for_another_one_though_one_is_given_up(
+    limits: tuple[str, str], second: int, more: bool
+) -> None:
     a, b = limits
     pauses = Pauses()
 
     def wanted() -> frozenset[str]:
-        with turns_in_time({a: 1, b: 1}, pause=pauses) as given_up:
-            return given_up
-
-    with ThreadPoolExecutor(1) as pool, turn([a]):
-        with turn([b]):
-            waiting = pool.submit(wanted)
-            assert pauses.late.wait(GENEROUS)
-            assert not waiting.done()
-        assert waiting.result(GENEROUS) == {a}
-
-
-def test_what_may_be_waited_for_longer_is_though_another_one_was_given_up(limits: tuple[str, str]) -> None:
-    a, b = limits
-    pauses = Pauses()
-
-    def wanted() -> frozenset[str]:
-        with turns_in_time({a: 1, b: 0}, pause=pauses, more=True) as given_up:
+        with turns_in_time({a: 1, b: second}, pause=pauses, more=more) as given_up:
             return given_up
 
     with ThreadPoolExecutor(1) as pool, turn([a]):
