@@ -117,7 +117,7 @@ class PostgresUrl:
             told = "" if isinstance(error, ValueError) else f": {printable(str(reason) or type(reason).__name__)}"
         raise BackupError(  # not from the error: its words hold what lies in the blocks
             f"Prefect's database {self} cannot be used{told}",
-            "Does it run, and is PREFECT_SERVER_DATABASE_CONNECTION_URL right? Then try again.",
+            f"Does it run, and is {URL_VARIABLE} right? Then try again.",
         )
 
 

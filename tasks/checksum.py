@@ -16,7 +16,8 @@ def checksum_spool(transfer: Transfer) -> Sum:
     """Size and digest of the whole artifact, as every destination has to hold it."""
     digest, size, md5s = hashlib.sha256(), 0, []
     wants_md5 = any(place.wants_md5 for place in transfer.run.live.values())
-    whole = hashlib.md5(usedforsecurity=False) if _wants_whole(transfer) else None
+    wants_whole = any(place.wants_whole_md5 for place in transfer.run.live.values())
+    whole = hashlib.md5(usedforsecurity=False) if wants_whole else None
     reader = transfer.readers[CHECKSUM]
     try:
         for segment in reader:
@@ -34,10 +35,6 @@ def checksum_spool(transfer: Transfer) -> Sum:
     finally:
         reader.close()
     return Sum(size, digest.hexdigest(), tuple(md5s) if wants_md5 else (), whole.hexdigest() if whole else "")
-
-
-def _wants_whole(transfer: Transfer) -> bool:
-    return any(place.wants_whole_md5 for place in transfer.run.live.values())
 
 
 @task(name="checksum", task_run_name="checksum {transfer.source}", **ONCE)

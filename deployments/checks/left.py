@@ -16,13 +16,12 @@ from vault.units import human
 
 def left(inventory: Inventory) -> dict[str, Check]:
     """A check for each destination, which lists it whole and reads no record."""
-    return {
-        f"left at {block_name(ref)}": _look(f"left at {block_name(ref)}", block_name(ref), door)
-        for ref, door in inventory.destinations.items()
-    }
+    return dict(_look(block_name(ref), door) for ref, door in inventory.destinations.items())
 
 
-def _look(check: str, name: str, door: Destination) -> Check:
+def _look(name: str, door: Destination) -> tuple[str, Check]:
+    check = f"left at {name}"
+
     def look() -> Iterator[Finding]:
         try:
             apps = survey(door.list(""))
@@ -42,7 +41,7 @@ def _look(check: str, name: str, door: Destination) -> Check:
         if safe:
             yield _safety(check, name, safe)
 
-    return look
+    return check, look
 
 
 def _safety(check: str, name: str, safe: dict[str, Left]) -> Finding:
